@@ -1,0 +1,1 @@
+"""The shop: its orders, and who may see which."""
