@@ -18,6 +18,7 @@ from slackbot.domain.turns import (
 )
 from slackbot.errors import TurnSupersededError
 from slackbot.store.base import Answer, BegunTurn, Conversation, NewTurn
+from slackbot.store.inbox import MAX_CONTEXT_MESSAGES
 from slackbot.store.rows import (
     from_rights,
     from_time,
@@ -36,9 +37,6 @@ _SELECT_TURN = (
     "select turns.*, team, channel, root, conversations.kind, is_shared from turns "
     "join conversations on conversations.id = turns.conversation_id"
 )
-
-
-MAX_CONTEXT_MESSAGES = 50
 
 
 class StaleTurnError(Exception):

@@ -1,0 +1,1 @@
+"""The one client for Claude, its errors, models, prices and usage."""
