@@ -1,0 +1,1 @@
+"""The tools Claude may use, one module each."""
