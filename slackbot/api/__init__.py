@@ -1,0 +1,1 @@
+"""The HTTP edge: health for operators and their monitors."""

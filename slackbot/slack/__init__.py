@@ -1,0 +1,1 @@
+"""The Slack edge: the only code that knows Slack's payloads, methods and limits."""

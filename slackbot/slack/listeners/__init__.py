@@ -1,0 +1,1 @@
+"""What Bolt calls for each kind of event; every listener records and returns."""
