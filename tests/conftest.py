@@ -1,6 +1,5 @@
 """Fixtures for every test: the two local servers, instant and without limits unless asked."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import httpcore2  # noqa: F401 - the client imports it when it is built, which reads files
@@ -29,10 +28,3 @@ async def slack() -> AsyncIterator[LocalSlack]:
 async def claude() -> AsyncIterator[LocalClaude]:
     async with open_local_claude() as server:
         yield server
-
-
-@pytest.fixture
-async def patience() -> AsyncIterator[None]:
-    """Whatever a test waits for comes within eight seconds, or the test fails where it waits."""
-    async with asyncio.timeout(8):
-        yield
