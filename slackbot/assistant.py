@@ -195,7 +195,7 @@ class Assistant:
         return [turn for turn in unfinished if turn.conversation == key]
 
     async def _begin(self, key: ConversationKey) -> _Work | None:
-        has_waited = False
+        has_waited = has_read = False
         for _ in range(MAX_BEGINNINGS):
             conversation = await self._turns.load_conversation(key)
             questions = [m for m in conversation.waiting if m.kind is MessageKind.QUESTION]
@@ -205,7 +205,8 @@ class Assistant:
                 has_waited = True
                 await self._sleep(TWIN_GRACE_S)
                 continue
-            if conversation.needs_context:
+            if conversation.needs_context and not has_read:
+                has_read = True
                 await self._read_context(conversation)
                 continue
             work = await self._begin_turn(conversation, questions)
@@ -240,7 +241,7 @@ class Assistant:
             messages = await self._threads.fetch_thread(conversation.key, conversation.place)
         except SlackError as error:  # an answer without the context is better than none
             log.warning("context.unread", extra={"reason": error.reason})
-            messages = []
+            return  # the next turn tries again
         await self._turns.record_context(conversation.key, messages)
 
     async def _take_up(self, turn: Turn, control: Control) -> None:

@@ -1,8 +1,8 @@
 """Slack's Web API: each method ShopMate uses, and one place where its errors become ours."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 from slack_sdk.errors import SlackClientError
@@ -29,6 +29,9 @@ METHODS: Mapping[str, str | None] = {
 CALL_TIMEOUT_S = 15
 CONNECT_TIMEOUT_S = 5
 DEFAULT_RETRY_AFTER_S = 5.0
+FIRST_RETRY_S = 1.0
+LAST_RETRY_S = 30.0
+MAX_TRIES = 30  # with the pauses between them: about a quarter of an hour
 PAGE_SIZE = 200
 MAX_PAGES = 5
 
@@ -37,6 +40,9 @@ _RATE_LIMITED = frozenset({"ratelimited", "rate_limited", "message_limit_exceede
 _PASSING = frozenset(
     {"fatal_error", "internal_error", "request_timeout", "service_unavailable", "team_added_to_org"}
 )
+
+
+T = TypeVar("T")
 
 
 class SlackCalls:
@@ -144,6 +150,30 @@ class SlackCalls:
             raise SlackUnreachableError(method, type(error).__name__) from error
         except (AttributeError, TypeError, ValueError) as error:
             raise SlackUnreachableError(method, "an answer that cannot be read") from error
+
+
+async def insist(
+    call: Callable[[], Awaitable[T]],
+    *,
+    sleep: Callable[[float], Awaitable[None]],
+    tries: int = MAX_TRIES,
+) -> T:
+    """What `call` returns, made again while Slack asks to wait or cannot be reached.
+
+    Raises:
+        SlackRefusedError: Slack said no.
+        SlackRateLimitedError, SlackUnreachableError: the last of the tries ended so.
+    """
+    pause_s = FIRST_RETRY_S
+    for _ in range(tries - 1):
+        try:
+            return await call()
+        except SlackRateLimitedError as error:
+            await sleep(error.retry_after_s)
+        except SlackUnreachableError:
+            await sleep(pause_s)
+            pause_s = min(LAST_RETRY_S, pause_s * 2)
+    return await call()
 
 
 def _translate(method: str, error: SlackClientError) -> Exception:

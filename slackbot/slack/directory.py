@@ -6,25 +6,34 @@ confirmed it just now, because ShopMate asked them to.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 from slackbot.domain.people import Person
-from slackbot.errors import SlackError, SlackRateLimitedError
-from slackbot.slack.calls import SlackCalls
+from slackbot.errors import SlackError
+from slackbot.slack.calls import SlackCalls, insist
 
 log = logging.getLogger(__name__)
 
 MAX_AGE_S = 600.0
 MAX_PEOPLE = 5_000
 MAX_LOOKUPS_AT_ONCE = 8
-MAX_WAIT_S = 10.0
+MAX_TRIES = 3  # people wait meanwhile
 
 
 class Directory:
     """People by id."""
 
-    def __init__(self, *, calls: SlackCalls, team: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        calls: SlackCalls,
+        team: str,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._sleep = sleep
         self._calls = calls
         self._team = team
         self._clock = clock
@@ -52,18 +61,16 @@ class Directory:
 
     async def _fetch(self, user: str) -> Person | None:
         async with self._lookups:
-            for _ in range(2):
-                try:
-                    person = parse_person(await self._calls.fetch_user(user), self._team)
-                except SlackRateLimitedError as error:
-                    await asyncio.sleep(min(error.retry_after_s, MAX_WAIT_S))
-                except SlackError as error:
-                    log.warning("person.unknown", extra={"user": user, "reason": error.reason})
-                    return None
-                else:
-                    self._keep(person)
-                    return person
-        return None
+            try:
+                answer = await insist(
+                    partial(self._calls.fetch_user, user), sleep=self._sleep, tries=MAX_TRIES
+                )
+            except SlackError as error:
+                log.warning("person.unknown", extra={"user": user, "reason": error.reason})
+                return None
+        person = parse_person(answer, self._team)
+        self._keep(person)
+        return person
 
     def _keep(self, person: Person) -> None:
         self._kept.pop(person.id, None)

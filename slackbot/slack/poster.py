@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from slackbot.domain.messages import ts_order
 from slackbot.errors import (
@@ -11,18 +11,14 @@ from slackbot.errors import (
     SlackRefusedError,
     SlackUnreachableError,
 )
-from slackbot.slack.calls import SlackCalls
+from slackbot.slack.calls import FIRST_RETRY_S, LAST_RETRY_S, MAX_TRIES, SlackCalls, insist
 from slackbot.slack.pacer import PostPacer
 from slackbot.store.base import PostLog
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 EVENT_TYPE = "shopmate_post"
 LOOK_AGAIN_S = 3.0  # what Slack accepted may take a moment to be seen
-FIRST_RETRY_S = 1.0
-LAST_RETRY_S = 30.0
-MAX_TRIES = 30  # with the pauses between them: about a quarter of an hour
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,27 +139,6 @@ class Poster:
         wanted = _build_metadata(target, part)
         found = (message["ts"] for message in messages if message.get("metadata") == wanted)
         return next(found, None)
-
-
-async def insist(
-    call: Callable[[], Awaitable[T]], *, sleep: Callable[[float], Awaitable[None]]
-) -> T:
-    """What `call` returns, made again while Slack asks to wait or cannot be reached.
-
-    Raises:
-        SlackRefusedError: Slack said no.
-        SlackUnreachableError: Slack could not be reached for a long time.
-    """
-    pause_s = FIRST_RETRY_S
-    for _ in range(MAX_TRIES - 1):
-        try:
-            return await call()
-        except SlackRateLimitedError as error:
-            await sleep(error.retry_after_s)
-        except SlackUnreachableError:
-            await sleep(pause_s)
-            pause_s = min(LAST_RETRY_S, pause_s * 2)
-    return await call()
 
 
 def _build_metadata(target: PostTarget, part: str) -> Mapping[str, Any]:

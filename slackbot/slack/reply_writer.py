@@ -23,17 +23,10 @@ from slackbot.errors import (
     TurnSupersededError,
     UndeliverableError,
 )
-from slackbot.slack.calls import SlackCalls
+from slackbot.slack.calls import FIRST_RETRY_S, LAST_RETRY_S, MAX_TRIES, SlackCalls, insist
 from slackbot.slack.markdown import fallback, finished, heal, plain_parts, presentable, split
 from slackbot.slack.pacer import EditPacer, PacedMessage
-from slackbot.slack.poster import (
-    FIRST_RETRY_S,
-    LAST_RETRY_S,
-    MAX_TRIES,
-    Poster,
-    PostTarget,
-    insist,
-)
+from slackbot.slack.poster import Poster, PostTarget
 from slackbot.slack.waiting import WaitingSign
 from slackbot.store.base import PostLog
 

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +11,13 @@ from slackbot.playground.slack_faults import RateLimited, Refused, ServerBroken
 from slackbot.playground.slack_limits import SlackLimits
 from slackbot.playground.slack_server import LocalSlack, open_local_slack
 from slackbot.slack.calls import SlackCalls, open_web_client
-from slackbot.slack.directory import MAX_AGE_S, MAX_LOOKUPS_AT_ONCE, Directory, parse_person
+from slackbot.slack.directory import (
+    MAX_AGE_S,
+    MAX_LOOKUPS_AT_ONCE,
+    MAX_TRIES,
+    Directory,
+    parse_person,
+)
 
 
 class Clock:
@@ -32,10 +39,16 @@ async def directory(slack: LocalSlack, clock: Clock) -> AsyncIterator[Directory]
         yield opened
 
 
+async def brief_sleep(seconds: float) -> None:
+    await asyncio.sleep(min(seconds, 0.1))
+
+
 @asynccontextmanager
 async def open_directory(slack: LocalSlack, clock: Clock) -> AsyncIterator[Directory]:
     async with open_web_client(token=slack.bot_token, base_url=slack.url) as client:
-        yield Directory(calls=SlackCalls(client), team=slack.team_id, clock=clock)
+        yield Directory(
+            calls=SlackCalls(client), team=slack.team_id, clock=clock, sleep=asyncio.sleep
+        )
 
 
 def lookups(slack: LocalSlack) -> list[ApiCall]:
@@ -131,8 +144,8 @@ async def test_who_slack_does_not_know_is_nobody(slack: LocalSlack, directory: D
     "fault",
     [
         Refused(method="users.info", error="account_inactive"),
-        ServerBroken(method="users.info"),
-        RateLimited(method="users.info", retry_after_s=0.01, times=2),
+        ServerBroken(method="users.info", times=MAX_TRIES),
+        RateLimited(method="users.info", retry_after_s=0.01, times=MAX_TRIES),
     ],
 )
 async def test_a_failed_lookup_is_not_remembered(
@@ -144,6 +157,16 @@ async def test_a_failed_lookup_is_not_remembered(
 
     assert first[slack.alex.id] is None
     assert second[slack.alex.id] is not None
+
+
+async def test_one_passing_failure_of_slack_makes_nobody_unknown(
+    slack: LocalSlack, directory: Directory
+) -> None:
+    slack.faults.add(ServerBroken(method="users.info"))
+
+    people = await directory.fetch_people([slack.alex.id])
+
+    assert people[slack.alex.id] is not None
 
 
 async def test_two_hundred_people_are_looked_up_at_most_eight_at_once(clock: Clock) -> None:

@@ -6,9 +6,9 @@ import pytest
 from slackbot.errors import SlackRefusedError, SlackUnreachableError
 from slackbot.playground.slack_faults import Dropped, RateLimited, Refused, ServerBroken
 from slackbot.playground.slack_server import LocalSlack
-from slackbot.slack.calls import SlackCalls, open_web_client
+from slackbot.slack.calls import MAX_TRIES, SlackCalls, open_web_client
 from slackbot.slack.pacer import PostPacer
-from slackbot.slack.poster import LOOK_AGAIN_S, MAX_TRIES, Poster, PostTarget
+from slackbot.slack.poster import LOOK_AGAIN_S, Poster, PostTarget
 from tests.scenarios.harness import answers
 
 EVER = 1_000
