@@ -380,7 +380,7 @@ async def test_a_guest_without_a_confirmed_address_is_told_why_until_it_is_confi
 async def test_somebody_whose_profile_cannot_be_read_is_asked_to_try_again_later(
     slack: LocalSlack, claude: LocalClaude, database: Path
 ) -> None:
-    slack.faults.add(Refused(method="users.info", error="fatal_error", times=100))
+    slack.faults.add(Refused(method="users.info", error="user_not_found", times=100))
 
     async with running_bot(slack, claude, database):
         in_dm = await asked_in_dm(slack, slack.jo.id, "where is ORD-7001?")
@@ -404,7 +404,7 @@ async def test_a_profile_that_cannot_be_read_at_the_lookup_discloses_nothing(
     async with running_bot(slack, claude, database):
         slack.say(slack.jo.id, dm, "where is ORD-7001?")
         await stalled.reached.wait()
-        slack.faults.add(Refused(method="users.info", error="fatal_error", times=100))
+        slack.faults.add(Refused(method="users.info", error="user_not_found", times=100))
         stalled.release.set()
         await wait_for_answer(slack, dm, None)
 

@@ -47,7 +47,7 @@ async def brief_sleep(seconds: float) -> None:
 async def open_directory(slack: LocalSlack, clock: Clock) -> AsyncIterator[Directory]:
     async with open_web_client(token=slack.bot_token, base_url=slack.url) as client:
         yield Directory(
-            calls=SlackCalls(client), team=slack.team_id, clock=clock, sleep=asyncio.sleep
+            calls=SlackCalls(client), team=slack.team_id, clock=clock, sleep=brief_sleep
         )
 
 
