@@ -5,12 +5,15 @@ should not take two seconds.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import click
@@ -22,6 +25,8 @@ from slackbot.errors import (
     SettingsError,
     ShopMateError,
     SlackError,
+    SlackRefusedError,
+    SlackUnreachableError,
     StoreLockedError,
 )
 from slackbot.logs import set_up_logging
@@ -37,6 +42,9 @@ T = TypeVar("T")
 
 FAILED = 1
 SET_UP_WRONGLY = 2
+_LISTENING_ERRORS = frozenset(
+    {errno.EACCES, errno.EADDRINUSE, errno.EADDRNOTAVAIL, socket.EAI_AGAIN, socket.EAI_NONAME}
+)
 _TOKEN_REMEDIES = {
     "auth.test": (
         "Check SLACK_BOT_TOKEN: the app's page, OAuth & Permissions, Bot User OAuth Token."
@@ -56,21 +64,39 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except SettingsError as error:
-            for problem in error.problems:
-                click.echo(f"shopmate: {problem}", err=True)
+            _complain(*error.problems)
+            if not Path(".env").exists():
+                click.echo(f"There is no .env in {Path.cwd()}.", err=True)
             click.echo("`shopmate doctor` checks the whole set-up.", err=True)
             ctx.exit(SET_UP_WRONGLY)
         except StoreLockedError as error:
-            click.echo(f"shopmate: {error}", err=True)
+            _complain(error)
             ctx.exit(SET_UP_WRONGLY)
         except SlackError as error:
-            click.echo(f"shopmate: {error}", err=True)
-            if error.method in _TOKEN_REMEDIES:
-                click.echo(_TOKEN_REMEDIES[error.method], err=True)
+            _complain(_explain_slack(error))
             ctx.exit(FAILED)
+        except BrokenPipeError:
+            raise  # nobody reads any more, as with `| head`: click's to end in silence
         except (ShopMateError, OSError) as error:
-            click.echo(f"shopmate: {error}", err=True)
+            _complain(error)
             ctx.exit(FAILED)
+
+
+def _complain(*problems: object) -> None:
+    for problem in problems:
+        click.echo(f"shopmate: {problem}", err=True)
+
+
+def _explain_slack(error: SlackError) -> str:
+    match error:
+        case SlackRefusedError():
+            return f"Slack said no to {error}\n{_TOKEN_REMEDIES.get(error.method, '')}".strip()
+        case SlackUnreachableError():
+            return (
+                f"Slack cannot be reached ({error})\nCheck the network, and SLACK_API_URL if set."
+            )
+        case _:
+            return str(error)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -86,16 +112,26 @@ def run() -> None:
 
     settings = Settings.from_env(_environment(), needs=[Need.SLACK, Need.CLAUDE])
     set_up_logging(settings.log_format)
-    asyncio.run(_until_stopped(partial(run_bot, settings)))
+    try:
+        asyncio.run(_until_stopped(partial(run_bot, settings)))
+    except OSError as error:
+        if error.errno not in _LISTENING_ERRORS:
+            raise
+        _complain(f"cannot listen on {settings.host}, port {settings.port}: {error.strerror}")
+        click.echo("HOST and PORT choose where it listens.", err=True)
+        raise click.exceptions.Exit(FAILED) from None
 
 
 @commands.command()
 @click.option("--say", "text", required=True, help="What to ask ShopMate in #support.")
 def playground(text: str) -> None:
-    """Ask the real bot, with a local Slack and a local Claude: no workspace, no key."""
+    """Ask the real bot, without workspace or key."""
     from slackbot.playground.say import say_once
 
-    is_answered = asyncio.run(say_once(text, show=click.echo))
+    # Like Ctrl-C: otherwise the bot, a process of its own, would be left behind.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    with TemporaryDirectory(prefix="shopmate-playground-") as folder:
+        is_answered = asyncio.run(say_once(text, folder=Path(folder), show=click.echo))
     if not is_answered:
         raise click.exceptions.Exit(FAILED)
 
@@ -105,19 +141,25 @@ def doctor() -> None:
     """Check the set-up, and say for each problem what to do."""
     from slackbot.doctor import examine
 
-    findings = asyncio.run(examine(_environment()))
-    for finding in findings:
-        click.echo(f"{'ok  ' if finding.is_well else 'BAD '} {finding.subject}: {finding.said}")
-        if finding.remedy:
-            click.echo(f"     → {finding.remedy}")
-    if not all(finding.is_well for finding in findings):
+    environ = _environment()
+
+    async def show_findings() -> bool:
+        is_all_well = True
+        async for finding in examine(environ):
+            is_all_well = is_all_well and finding.is_well
+            click.echo(f"{'ok  ' if finding.is_well else 'BAD '} {finding.subject}: {finding.said}")
+            if finding.remedy:
+                click.echo(f"     → {finding.remedy}")
+        return is_all_well
+
+    if not asyncio.run(show_findings()):
         raise click.exceptions.Exit(FAILED)
 
 
 @commands.command()
 @click.option("--url", help="Where Slack reaches ShopMate, for HTTP: https://…")
 def manifest(url: str | None) -> None:
-    """Print the app's manifest: for Socket Mode, or for HTTP with --url."""
+    """Print the app's manifest, for Socket Mode or HTTP."""
     try:
         click.echo(render_manifest(url=url), nl=False)
     except ValueError as error:
@@ -132,7 +174,10 @@ def orders() -> None:
 @orders.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 def import_orders(file: Path) -> None:
-    """Add and update orders from FILE (CSV or JSON); bad rows are reported, the others kept."""
+    """Add and update orders from FILE, CSV or JSON.
+
+    Bad rows are reported, the others kept.
+    """
     read = read_orders(file)
     for problem in read.problems:
         click.echo(f"{file}:{problem.line}: {problem.reason}", err=True)
@@ -171,7 +216,11 @@ def main() -> None:
 
 def _environment() -> Mapping[str, str]:
     """The real environment before `.env` in the current folder."""
-    kept = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    try:
+        written = dotenv_values(".env")
+    except UnicodeDecodeError as error:
+        raise SettingsError((f".env in {Path.cwd()} is not text in UTF-8",)) from error
+    kept = {name: value for name, value in written.items() if value is not None}
     real = {name: value for name, value in os.environ.items() if value}
     return {**kept, **real}
 
@@ -184,12 +233,15 @@ async def _until_stopped(run_until: Callable[[asyncio.Event], Awaitable[None]]) 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def ask_to_stop(number: signal.Signals) -> None:
-        loop.remove_signal_handler(number)  # the second one ends the process at once
+    def ask_to_stop() -> None:
+        # The second Ctrl-C ends the process at once, as a crash would, whatever it waits for.
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         stop.set()
+        log.info("shopmate.stopping")
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ask_to_stop, number)
+        loop.add_signal_handler(number, ask_to_stop)
     await run_until(stop)
 
 
@@ -217,5 +269,11 @@ async def _find_order(path: Path, order_id: str) -> Order | None:
 def _summarise(counts: ImportCounts, *, bad: int) -> str:
     told = f"{counts.added} added, {counts.updated} updated, {counts.unchanged} unchanged"
     if counts.samples_removed:
-        told += f", {counts.samples_removed} sample orders removed"
-    return f"{told}, {bad} bad rows" if bad else told
+        told += f", {_count(counts.samples_removed, 'sample order')} removed"
+    if bad:
+        told += f", {_count(bad, 'bad row')}"
+    return told
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

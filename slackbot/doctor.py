@@ -7,6 +7,7 @@ from slackbot.claude.client import open_claude
 from slackbot.errors import (
     ClaudeError,
     ClaudeMisconfiguredError,
+    ClaudeUnreachableError,
     SettingsError,
     SlackError,
     SlackRefusedError,
@@ -32,17 +33,18 @@ class Finding:
     remedy: str | None = None
 
 
-async def examine(environ: Mapping[str, str]) -> list[Finding]:
-    """Everything that was found, in the order of a set-up."""
+async def examine(environ: Mapping[str, str]) -> AsyncIterator[Finding]:
+    """Everything that is found, in the order of a set-up, as it is found."""
     try:
         settings = Settings.from_env(environ, needs=[Need.SLACK, Need.CLAUDE])
     except SettingsError as error:
-        return [_bad("settings", problem, "Set it in .env.") for problem in error.problems]
-    findings = [_well("settings", "complete")]
-    findings += [finding async for finding in _examine_slack(settings)]
-    findings += [finding async for finding in _examine_database(settings)]
-    findings += [finding async for finding in _examine_claude(settings)]
-    return findings
+        for problem in error.problems:
+            yield _bad("settings", problem, "Set it in .env, or in the environment.")
+        return
+    yield _well("settings", "complete")
+    for look in (_examine_slack, _examine_database, _examine_claude):
+        async for finding in look(settings):
+            yield finding
 
 
 async def _examine_slack(settings: Settings) -> AsyncIterator[Finding]:
@@ -50,10 +52,14 @@ async def _examine_slack(settings: Settings) -> AsyncIterator[Finding]:
         token=settings.slack_bot_token, base_url=settings.slack_api_url
     ) as client:
         calls = SlackCalls(client)
-        yield await _examine_bot_token(calls)
-        if settings.uses_socket_mode:
-            yield await _examine_app_token(calls, settings.slack_app_token)
-        else:
+        try:
+            yield await _examine_bot_token(calls)
+            if settings.uses_socket_mode:
+                yield await _examine_app_token(calls, settings.slack_app_token)
+        except SlackError as error:
+            said = f"{settings.slack_api_url} cannot be asked ({error})"
+            yield _bad("Slack", said, f"{TRY_AGAIN} SLACK_API_URL is another address of Slack's.")
+        if not settings.uses_socket_mode:
             yield _well("SLACK_SIGNING_SECRET", "set; Slack's first request shows if it is right")
 
 
@@ -67,8 +73,6 @@ async def _examine_bot_token(calls: SlackCalls) -> Finding:
             f"Slack refuses it ({error.reason})",
             "Copy it anew from the app's page, OAuth & Permissions; install the app if needed.",
         )
-    except SlackError as error:
-        return _bad(subject, f"Slack cannot be asked ({error})", TRY_AGAIN)
     needed = build_manifest()["oauth_config"]["scopes"]["bot"]
     missing = sorted(set(needed) - set(granted))
     if missing:
@@ -91,8 +95,6 @@ async def _examine_app_token(calls: SlackCalls, app_token: str) -> Finding:
             "Make one on the app's page, Basic Information, App-Level Tokens, with the scope "
             "connections:write, and switch Socket Mode on.",
         )
-    except SlackError as error:
-        return _bad(subject, f"Slack cannot be asked ({error})", TRY_AGAIN)
     return _well(subject, "opens a Socket Mode connection")
 
 
@@ -109,7 +111,7 @@ async def _examine_database(settings: Settings) -> AsyncIterator[Finding]:
     try:
         async with open_sqlite_store(path) as store:
             await store.check_writable()
-            yield _well("database", f"{path} can be written")
+            yield _well("database", f"{path.absolute()} can be written")
             if await store.has_sample_orders():
                 yield _well(
                     "orders",
@@ -131,6 +133,10 @@ async def _examine_claude(settings: Settings) -> AsyncIterator[Finding]:
                 await claude.check_model(model)
             except ClaudeMisconfiguredError as error:
                 yield _bad(name, f"{model}: {error}", f"Check ANTHROPIC_API_KEY and {name}.")
+            except ClaudeUnreachableError as error:
+                said = f"{settings.anthropic_base_url} cannot be asked ({error})"
+                yield _bad("Claude", said, f"{TRY_AGAIN} ANTHROPIC_BASE_URL is another address.")
+                return
             except ClaudeError as error:
                 yield _bad(name, f"{model}: {error}", TRY_AGAIN)
             else:

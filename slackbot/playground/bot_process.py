@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -50,15 +51,21 @@ class BotProcess:
             raise ValueError("the process was started without a pipe for its log")
         async for raw in self._process.stderr:
             text = raw.decode(errors="replace").rstrip()
+            line = _parse_line(text)
             async with self._changed:
-                try:
-                    self.lines.append(json.loads(text))
-                except ValueError:
+                if line is None:
                     self.noise.append(text)
+                else:
+                    self.lines.append(line)
                 self._changed.notify_all()
         async with self._changed:
             self._has_ended = True
             self._changed.notify_all()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Sends it a signal; nothing happens if it has ended."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
 
     def kill(self) -> None:
         """Ends it as a power cut would."""
@@ -75,20 +82,35 @@ class BotProcess:
         except TimeoutError:
             self.kill()
             return await self._process.wait()
+        except asyncio.CancelledError:
+            self.kill()  # nobody waits for it any more
+            raise
 
     async def wait(self) -> int:
         """Its exit code, once it has ended."""
         return await self._process.wait()
 
 
+def _parse_line(text: str) -> Mapping[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) else None
+
+
 def bot_environment(
     slack: LocalSlack, claude: LocalClaude, database: Path, **more: str
 ) -> dict[str, str]:
-    """The environment of a bot between the two servers; nothing of a real workspace's is in it."""
+    """The environment of a bot between the two servers.
+
+    Nothing of a real workspace's is in it, nor a proxy, which could not reach them.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("SLACK_", "ANTHROPIC_", "SHOPMATE_", "DATABASE_"))
+        and not name.lower().endswith("_proxy")
     }
     return {
         **kept,

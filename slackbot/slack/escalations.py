@@ -6,7 +6,7 @@ import logging
 from slackbot.domain.conversation import ConversationKey
 from slackbot.errors import SlackError
 from slackbot.slack.calls import SlackCalls
-from slackbot.slack.markdown import plain_parts
+from slackbot.slack.plain_text import plain_parts
 from slackbot.slack.poster import Poster, PostTarget
 from slackbot.store.base import Escalation, EscalationTable, PostLog
 

@@ -24,8 +24,9 @@ from slackbot.errors import (
     UndeliverableError,
 )
 from slackbot.slack.calls import FIRST_RETRY_S, LAST_RETRY_S, MAX_TRIES, SlackCalls, insist
-from slackbot.slack.markdown import fallback, finished, heal, plain_parts, presentable, split
+from slackbot.slack.markdown import finished, heal, presentable, split
 from slackbot.slack.pacer import EditPacer, PacedMessage
+from slackbot.slack.plain_text import fallback, plain_parts
 from slackbot.slack.poster import Poster, PostTarget
 from slackbot.slack.waiting import WaitingSign
 from slackbot.store.base import PostLog

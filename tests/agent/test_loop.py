@@ -19,8 +19,9 @@ from slackbot.errors import (
     TooManyStepsError,
     TurnTimeoutError,
 )
+from slackbot.playground.claude_faults import Stalled, StreamError
 from slackbot.playground.claude_mind import Reply, TextBlock, ToolUseBlock, text, tool_call
-from slackbot.playground.claude_server import LocalClaude, Stalled, StreamError
+from slackbot.playground.claude_server import LocalClaude
 
 SONNET = "claude-sonnet-4-6"
 LIMITS = Limits(steps=3, max_tokens=100, tool_timeout_s=0.1, turn_timeout_s=2.0)

@@ -18,19 +18,19 @@ from slackbot.errors import (
     ClaudeTooLongError,
     ClaudeUnreachableError,
 )
-from slackbot.playground.claude_mind import Reply, TextBlock, text, tool_call
-from slackbot.playground.claude_server import (
+from slackbot.playground.claude_faults import (
     ConnectionDropped,
     EndsWithoutStop,
     Fault,
     HtmlPage,
     HttpError,
     InvalidToolJson,
-    LocalClaude,
     Stalled,
     StreamError,
     UnknownEvents,
 )
+from slackbot.playground.claude_mind import Reply, TextBlock, text, tool_call
+from slackbot.playground.claude_server import LocalClaude
 
 SONNET, HAIKU = "claude-sonnet-4-6", "claude-haiku-4-5-20251001"
 GET_ORDER = {

@@ -10,6 +10,17 @@ import pytest
 from anthropic import AsyncAnthropic, DefaultAioHttpClient
 from anthropic.types import Message, RawMessageStreamEvent
 
+from slackbot.playground.claude_faults import (
+    ConnectionDropped,
+    EndsWithoutStop,
+    HtmlPage,
+    HttpError,
+    InvalidToolJson,
+    Slow,
+    Stalled,
+    StreamError,
+    UnknownEvents,
+)
 from slackbot.playground.claude_mind import (
     Reply,
     TextBlock,
@@ -18,19 +29,7 @@ from slackbot.playground.claude_mind import (
     text,
     tool_call,
 )
-from slackbot.playground.claude_server import (
-    ConnectionDropped,
-    EndsWithoutStop,
-    HtmlPage,
-    HttpError,
-    InvalidToolJson,
-    LocalClaude,
-    Slow,
-    Stalled,
-    StreamError,
-    UnknownEvents,
-    open_local_claude,
-)
+from slackbot.playground.claude_server import LocalClaude, open_local_claude
 
 SONNET = "claude-sonnet-4-6"
 HAIKU = "claude-haiku-4-5-20251001"

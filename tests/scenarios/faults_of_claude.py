@@ -22,21 +22,20 @@ from slackbot.errors import (
     TooManyStepsError,
     TurnTimeoutError,
 )
-from slackbot.playground.claude_mind import Reply, TextBlock, text, tool_call
-from slackbot.playground.claude_server import (
-    Body,
+from slackbot.playground.claude_faults import (
     ConnectionDropped,
     EndsWithoutStop,
     Fault,
     HtmlPage,
     HttpError,
     InvalidToolJson,
-    Mind,
     Stalled,
     StreamError,
     UnknownEvents,
     Where,
 )
+from slackbot.playground.claude_mind import Body, Reply, TextBlock, text, tool_call
+from slackbot.playground.claude_server import Mind
 
 QUESTION = "where are my shirts"
 NEXT_QUESTION = "and the other one"

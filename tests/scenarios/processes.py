@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from slackbot.playground.bot_process import MAX_LINE_BYTES, bot_environment
+from slackbot.playground.claude_faults import Stalled
 from slackbot.playground.claude_mind import TextBlock, answer
-from slackbot.playground.claude_server import LocalClaude, Stalled, check_message_request
+from slackbot.playground.claude_rules import check_message_request
+from slackbot.playground.claude_server import LocalClaude
 from slackbot.playground.slack_calls import Watchers
 from slackbot.playground.slack_server import LocalSlack
 from slackbot.slack.markdown import finished, split

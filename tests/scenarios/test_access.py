@@ -7,8 +7,9 @@ import pytest
 
 from slackbot.agent.tools.orders import NOT_FOUND
 from slackbot.domain.orders import Order
+from slackbot.playground.claude_faults import Stalled
 from slackbot.playground.claude_mind import Reply, text, tool_call
-from slackbot.playground.claude_server import ClaudeRequest, LocalClaude, Stalled
+from slackbot.playground.claude_server import ClaudeRequest, LocalClaude
 from slackbot.playground.slack_faults import Refused
 from slackbot.playground.slack_server import LocalSlack
 from slackbot.store.sqlite import open_sqlite_store

@@ -10,7 +10,8 @@ import pytest
 
 from slackbot import apologies
 from slackbot.playground.bot_process import bot_environment, start_bot
-from slackbot.playground.claude_server import LocalClaude, Stalled
+from slackbot.playground.claude_faults import Stalled
+from slackbot.playground.claude_server import LocalClaude
 from slackbot.playground.slack_faults import Held
 from slackbot.playground.slack_limits import SlackLimits
 from slackbot.playground.slack_server import LocalSlack, open_local_slack

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from slackbot.playground.claude_server import LocalClaude, Stalled
+from slackbot.playground.claude_faults import Stalled
+from slackbot.playground.claude_server import LocalClaude
 from slackbot.playground.slack_server import LocalSlack
 from tests.scenarios.harness import answers, running_bot, shown_text, wait_for_answer
 from tests.scenarios.overheard import all_acknowledged, all_texts, newest_texts, redeliver

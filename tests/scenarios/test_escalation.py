@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from slackbot.agent.tools.escalate import HANDED_OVER, NOT_CONNECTED
+from slackbot.playground.claude_faults import EndsWithoutStop, Stalled
 from slackbot.playground.claude_mind import text, tool_call
-from slackbot.playground.claude_server import EndsWithoutStop, LocalClaude, Stalled
+from slackbot.playground.claude_server import LocalClaude
 from slackbot.playground.slack_faults import Dropped, Refused
 from slackbot.playground.slack_rules import links_in, pings_in
 from slackbot.playground.slack_server import LocalSlack

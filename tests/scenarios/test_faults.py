@@ -19,14 +19,9 @@ import pytest
 from slackbot.agent.tools.escalate import HANDED_OVER, NOT_CONNECTED
 from slackbot.apologies import INVITE_ME, apologise
 from slackbot.claude.client import open_claude
+from slackbot.playground.claude_faults import Fault, Stalled, StreamError
 from slackbot.playground.claude_mind import Reply, TextBlock
-from slackbot.playground.claude_server import (
-    Fault,
-    LocalClaude,
-    Stalled,
-    StreamError,
-    open_local_claude,
-)
+from slackbot.playground.claude_server import LocalClaude, open_local_claude
 from slackbot.playground.slack_faults import Held
 from slackbot.playground.slack_server import LocalSlack
 from slackbot.slack.markdown import finished, split

@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from slackbot.playground.claude_faults import ConnectionDropped, Slow, Stalled
 from slackbot.playground.claude_mind import Reply, TextBlock, ToolUseBlock, text, tool_call
-from slackbot.playground.claude_server import ConnectionDropped, LocalClaude, Slow, Stalled
+from slackbot.playground.claude_server import LocalClaude
 from slackbot.playground.slack_calls import ApiCall
 from slackbot.playground.slack_faults import Refused
 from slackbot.playground.slack_faults import Slow as SlowCall

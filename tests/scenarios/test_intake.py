@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from slackbot.apologies import FILES_ONLY, GREETING
-from slackbot.playground.claude_server import LocalClaude, Stalled, open_local_claude
+from slackbot.playground.claude_faults import Stalled
+from slackbot.playground.claude_server import LocalClaude, open_local_claude
 from slackbot.playground.slack_limits import SlackLimits
 from slackbot.playground.slack_server import LocalSlack, open_local_slack
 from slackbot.store.sqlite import open_sqlite_store

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from slack_sdk.web.async_client import AsyncWebClient
 
-from slackbot.playground.claude_server import LocalClaude, Stalled
+from slackbot.playground.claude_faults import Stalled
+from slackbot.playground.claude_server import LocalClaude
 from slackbot.playground.slack_faults import Held, Refused
 from slackbot.playground.slack_server import LocalSlack
 from tests.scenarios.harness import answers, running_bot, shown_text, wait_for_answer

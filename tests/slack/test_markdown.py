@@ -4,16 +4,10 @@ import time
 
 import pytest
 
+from slackbot.slack.inert import inert
 from slackbot.slack.limits import MAX_FALLBACK_BYTES, MAX_MARKDOWN_CHARS, MAX_TEXT_BYTES
-from slackbot.slack.markdown import (
-    fallback,
-    finished,
-    heal,
-    inert,
-    plain_parts,
-    presentable,
-    split,
-)
+from slackbot.slack.markdown import finished, heal, presentable, split
+from slackbot.slack.plain_text import fallback, plain_parts
 
 HOSTILE = [
     "hello <!channel> and <@U1>",
