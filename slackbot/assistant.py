@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain, repeat
 from time import monotonic
 from typing import Protocol
 
@@ -37,19 +38,21 @@ from slackbot.errors import (
     ClaudeError,
     SlackError,
     StoreError,
+    TurnPostponedError,
     TurnSupersededError,
     UndeliverableError,
 )
 from slackbot.logs import turn_logged
 from slackbot.shop.access import rights_in
 from slackbot.store.base import Answer, BegunTurn, Conversation, NewTurn, TurnLog
-from slackbot.turns import Control, Interruption
+from slackbot.turns import Control
 
 log = logging.getLogger(__name__)
 
 LATE_AFTER = timedelta(hours=1)
 TWIN_GRACE_S = 0.7  # an app_mention comes without its files; the same message with them follows
-RETRY_PAUSES_S = (1.0, 5.0, 30.0, 60.0)
+RETRY_PAUSES_S = (1.0, 5.0, 30.0)
+LAST_RETRY_PAUSE_S = 60.0
 MAX_BEGINNINGS = 5  # a message edited again and again while its turn begins
 
 
@@ -63,6 +66,10 @@ class Reply(Protocol):
 
     def grow(self, text: str) -> None:
         """Has `text`, the answer so far, shown when Slack's limits allow."""
+        ...
+
+    async def stop_growing(self) -> None:
+        """Returns once nothing more is shown before `deliver` or `postpone`."""
         ...
 
     def set_status(self, status: str) -> None:
@@ -159,19 +166,21 @@ class Assistant:
     async def run_turn(self, key: ConversationKey, control: Control) -> None:
         """Finishes what was left over in the conversation, then answers what waits there.
 
-        What fails for a reason of our own, a full disk or a bug, is tried again after a pause; the
-        turn's attempts are counted, and the last one apologises.
+        What fails for a reason of our own, a full disk or a bug, is tried again after a pause, for
+        as long as the process runs; a turn's attempts are counted, and the last one apologises.
         """
         left_over = self._left_over.pop(key, [])
-        for pause_s in RETRY_PAUSES_S:
+        for pause_s in chain(RETRY_PAUSES_S, repeat(LAST_RETRY_PAUSE_S)):
             try:
                 await self._run_next(key, left_over, control)
                 return
             except Exception:  # one conversation's bug is not the others' end
                 log.exception("turn.crashed", extra={"conversation": key.root})
-            if control.interruption is Interruption.SHUTDOWN:
+            async with control.interruptible():
+                await self._sleep(pause_s)
+            if control.is_shutting_down:
                 return
-            await self._sleep(pause_s)
+            control.resume()
             left_over = await self._find_left_over(key)
 
     async def _run_next(
@@ -196,7 +205,8 @@ class Assistant:
 
     async def _begin(self, key: ConversationKey) -> _Work | None:
         has_waited = has_read = False
-        for _ in range(MAX_BEGINNINGS):
+        tries = 0
+        while tries < MAX_BEGINNINGS:
             conversation = await self._turns.load_conversation(key)
             questions = [m for m in conversation.waiting if m.kind is MessageKind.QUESTION]
             if not questions:
@@ -209,10 +219,11 @@ class Assistant:
                 has_read = True
                 await self._read_context(conversation)
                 continue
+            tries += 1
             work = await self._begin_turn(conversation, questions)
             if work is not None:
                 return work
-        return None
+        raise StoreError(f"conversation {key.root!r}: its messages change all the time")
 
     async def _begin_turn(
         self, conversation: Conversation, questions: Sequence[StoredMessage]
@@ -252,9 +263,8 @@ class Assistant:
         begun = await self._turns.resume_turn(turn.id)
         conversation = await self._turns.load_conversation(turn.conversation)
         canned = apologies.TOO_MANY_ATTEMPTS if begun.turn.attempts > MAX_ATTEMPTS else None
-        if turn.is_stopped:
-            control = Control()
-            control.interrupt(Interruption.STOP)
+        if begun.turn.is_stopped:
+            control.interrupt()
         await self._run(_Work(begun=begun, past=conversation.past, canned=canned), control)
 
     async def _deliver_again(self, turn: Turn) -> None:
@@ -269,41 +279,61 @@ class Assistant:
     async def _run(self, work: _Work, control: Control) -> None:
         turn = work.begun.turn
         started = monotonic()
+        usage: list[StepUsage] = []
         with turn_logged(thread_ts=turn.conversation.thread_ts, turn_id=turn.id):
             async with self._replies.open_reply(turn) as reply:
                 try:
-                    answer = await self._write(work, reply, control)
-                    if answer is None:
-                        await _leave_for_later(reply, control)
-                        return
+                    answer = await self._write(work, reply, control, usage)
                     await self._turns.save_answer(turn.id, answer)
-                    await self._deliver(turn, reply, answer.text)
-                    _log_finished(answer, monotonic() - started)
-                except TurnSupersededError:
-                    log.info("turn.superseded")
+                except (TurnSupersededError, TurnPostponedError) as error:
+                    log.info("turn.left", extra={"reason": str(error)})
+                    await self._turns.save_usage(turn.id, usage)
                     return
+                await self._deliver(turn, reply, answer.text)
+                _log_finished(answer, monotonic() - started)
 
-    async def _write(self, work: _Work, reply: Reply, control: Control) -> Answer | None:
-        """The answer; None if the turn is to be run again."""
-        turn = work.begun.turn
-        usage: list[StepUsage] = []
-        draft = Draft(opening=self._opening(turn))
+    async def _write(
+        self, work: _Work, reply: Reply, control: Control, usage: list[StepUsage]
+    ) -> Answer:
+        """The answer, a sentence of apology, or what there was when it was stopped.
+
+        Raises:
+            TurnSupersededError: the turn was taken back.
+            TurnPostponedError: the process ends before the answer is there.
+        """
+        opening = self._opening(work.begun.turn)
         if work.canned:
-            return _build_answer(draft.opening + work.canned, Ending.COMPLETE, usage)
-        try:
-            async with control.interruptible():
-                return await self._ask(work, draft, reply, usage)
-        except (ClaudeError, AnswerError) as error:
-            log.warning("turn.apologised", extra={"reason": str(error)})
-            return _build_answer(apologies.apologise(error), Ending.APOLOGY, usage)
-        except TurnSupersededError:
-            raise
-        except Exception:  # whatever it is, the person who asked gets an answer
-            log.exception("turn.crashed")
-            return _build_answer(apologies.UNKNOWN, Ending.APOLOGY, usage)
-        if control.interruption is Interruption.STOP:
+            return _build_answer(opening + work.canned, Ending.COMPLETE, usage)
+        while True:
+            draft = Draft(opening=opening)
+            try:
+                async with control.interruptible():
+                    return await self._ask(work, draft, reply, usage)
+            except (ClaudeError, AnswerError) as error:
+                log.warning("turn.apologised", extra={"reason": str(error)})
+                return _build_answer(apologies.apologise(error), Ending.APOLOGY, usage)
+            except Exception:  # whatever it is, the person who asked gets an answer
+                log.exception("turn.crashed")
+                return _build_answer(apologies.UNKNOWN, Ending.APOLOGY, usage)
+            stopped = await self._meet_interruption(work.begun.turn, draft, reply, control, usage)
+            if stopped is not None:
+                return stopped
+
+    async def _meet_interruption(
+        self, turn: Turn, draft: Draft, reply: Reply, control: Control, usage: list[StepUsage]
+    ) -> Answer | None:
+        """What is left to say of a turn that was interrupted; None if it was not meant for it."""
+        kept = await self._turns.load_turn(turn.id)
+        if kept.state is TurnState.SUPERSEDED:
+            raise TurnSupersededError(turn.id)
+        if kept.is_stopped:
+            await reply.stop_growing()
             said = f"{draft.shown}\n\n{apologies.STOPPED}".strip() if reply.is_posted else ""
             return _build_answer(said, Ending.STOPPED, usage)
+        if control.is_shutting_down:
+            await reply.postpone(apologies.POSTPONED)
+            raise TurnPostponedError(turn.id)
+        control.resume()
         return None
 
     def _opening(self, turn: Turn) -> str:
@@ -356,11 +386,6 @@ class Assistant:
             asked_ts=turn.asked_ts,
             fetch_rights=fetch_rights,
         )
-
-
-async def _leave_for_later(reply: Reply, control: Control) -> None:
-    if control.interruption is Interruption.SHUTDOWN and reply.is_posted:
-        await reply.postpone(apologies.POSTPONED)
 
 
 def _build_answer(text: str, ending: Ending, usage: Sequence[StepUsage]) -> Answer:

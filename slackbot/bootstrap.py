@@ -30,6 +30,7 @@ from slackbot.slack.threads import ThreadReader
 from slackbot.store.base import Store
 from slackbot.store.lock import hold_lock
 from slackbot.store.sqlite import open_sqlite_store, utc_now
+from slackbot.tasks import open_tasks
 from slackbot.turns import TurnRunner
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,9 @@ async def run_bot(
         OSError: the port is in use.
     """
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(hold_lock(settings.database_path, wait_s=settings.drain_s))
+        # As long as another process may take to stop.
+        wait_s = settings.drain_s + CLOSING_TIME_S if settings.drain_s else 0.0
+        await stack.enter_async_context(hold_lock(settings.database_path, wait_s=wait_s))
         store = await stack.enter_async_context(open_store(settings.database_path))
         client = await stack.enter_async_context(
             open_web_client(token=settings.slack_bot_token, base_url=settings.slack_api_url)
@@ -67,7 +70,7 @@ async def run_bot(
         assistant = _build_assistant(
             settings, store, calls, claude, identity, limits=limits, sleep=sleep
         )
-        async with _open_tasks() as group:
+        async with open_tasks() as group:
             turns = TurnRunner(group, assistant.run_turn)
             app = build_app(
                 client=client,
@@ -131,19 +134,6 @@ def _build_assistant(
         now=utc_now,
         sleep=sleep,
     )
-
-
-@asynccontextmanager
-async def _open_tasks() -> AsyncIterator[asyncio.TaskGroup]:
-    """A TaskGroup; what fails in it alone is raised as it is, not as a group of one."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            yield group
-    except ExceptionGroup as errors:
-        error: Exception = errors
-        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        raise error from error.__cause__
 
 
 @asynccontextmanager

@@ -5,8 +5,10 @@ ShopMateError
 ├── StoreError                the database could not do what was asked
 │   └── StoreLockedError      another process holds the database
 ├── TurnSupersededError       the turn was taken back: its messages changed before the first post
+├── TurnPostponedError        the process ends first: the next one runs the turn again
 ├── SlackError                a call of Slack's Web API failed
 │   ├── SlackRefusedError     Slack said no; asking again changes nothing
+│   │   └── SlackAuthError    the token is not accepted: an operator must act
 │   ├── SlackRateLimitedError Slack said: later
 │   └── SlackUnreachableError no answer: whether it was done is unknown
 ├── UndeliverableError        an answer cannot be shown any more: no such channel, removed, archived
@@ -62,6 +64,14 @@ class TurnSupersededError(ShopMateError):
         self.turn_id = turn_id
 
 
+class TurnPostponedError(ShopMateError):
+    """The process ends before the answer is there; the next one runs the turn again."""
+
+    def __init__(self, turn_id: int) -> None:
+        super().__init__(f"turn {turn_id}: postponed to the next start")
+        self.turn_id = turn_id
+
+
 class SlackError(ShopMateError):
     """A call of Slack's Web API failed."""
 
@@ -73,6 +83,10 @@ class SlackError(ShopMateError):
 
 class SlackRefusedError(SlackError):
     """Slack said no, with `reason` as its error code."""
+
+
+class SlackAuthError(SlackRefusedError):
+    """The token is not accepted: an operator must act."""
 
 
 class SlackRateLimitedError(SlackError):

@@ -5,7 +5,7 @@ from typing import assert_never
 
 from slackbot.domain.messages import Heard, HeardDeletion, HeardEdit, HeardMessage
 from slackbot.store.base import Effect, Inbox, Recorded
-from slackbot.turns import Interruption, TurnRunner
+from slackbot.turns import TurnRunner
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +32,9 @@ class Intake:
             case Effect.WAKE:
                 self._turns.wake(recorded.conversation)
             case Effect.STOP:
-                self._turns.interrupt(recorded.conversation, Interruption.STOP)
+                self._turns.interrupt(recorded.conversation)
             case Effect.RESTART:
-                self._turns.interrupt(recorded.conversation, Interruption.RESTART)
+                self._turns.interrupt(recorded.conversation)
                 self._turns.wake(recorded.conversation)
             case _:
                 assert_never(recorded.effect)

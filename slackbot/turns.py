@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from enum import StrEnum, auto
 
 from slackbot.domain.conversation import ConversationKey
 
@@ -13,36 +12,42 @@ log = logging.getLogger(__name__)
 MAX_TURNS_AT_ONCE = 200
 
 
-class Interruption(StrEnum):
-    """Why a turn ends before its answer is written."""
-
-    STOP = auto()
-    RESTART = auto()
-    SHUTDOWN = auto()
-
-
 class Control:
-    """How a running turn hears that it should end early."""
+    """How a conversation's running turn hears that it should end early.
+
+    An interruption may have been meant for the turn before: whoever is interrupted looks in the
+    store what became of his own, and goes on after `resume` if nothing did.
+    """
 
     def __init__(self) -> None:
-        self.interruption: Interruption | None = None
+        self.is_shutting_down = False
+        self._is_interrupted = False
         self._scope: asyncio.Timeout | None = None
 
-    def interrupt(self, interruption: Interruption) -> None:
+    def interrupt(self) -> None:
         """Ends what runs inside `interruptible`, now or as soon as it begins."""
-        self.interruption = interruption
-        if self._scope is not None:
+        if self._scope is not None and not self._is_interrupted:
             self._scope.reschedule(0)
+        self._is_interrupted = True
+
+    def shut_down(self) -> None:
+        """Interrupts for good: the process is about to end."""
+        self.is_shutting_down = True
+        self.interrupt()
+
+    def resume(self) -> None:
+        """The interruption has been dealt with."""
+        self._is_interrupted = self.is_shutting_down
 
     @asynccontextmanager
     async def interruptible(self) -> AsyncIterator[None]:
-        """Leaves the body where it stands when interrupted; `interruption` then says why."""
+        """Leaves the body where it stands when interrupted."""
         try:
             # A timeout without a deadline is a scope that can be cancelled from outside.
-            async with asyncio.timeout(0 if self.interruption else None) as self._scope:
+            async with asyncio.timeout(0 if self._is_interrupted else None) as self._scope:
                 yield
         except TimeoutError:
-            if self.interruption is None:
+            if not self._is_interrupted:
                 raise
         finally:
             self._scope = None
@@ -84,10 +89,10 @@ class TurnRunner:
         self._is_idle.clear()
         active.task = self._group.create_task(self._run(key, active), name=f"turns of {key}")
 
-    def interrupt(self, key: ConversationKey, interruption: Interruption) -> None:
-        """Ends the turn that runs in the conversation, if one does."""
+    def interrupt(self, key: ConversationKey) -> None:
+        """Has the turn that runs in the conversation, if one does, look what became of it."""
         if active := self._active.get(key):
-            active.control.interrupt(interruption)
+            active.control.interrupt()
 
     async def drain(self, timeout_s: float) -> None:
         """Lets running turns finish for `timeout_s` seconds, then interrupts the others."""
@@ -98,7 +103,7 @@ class TurnRunner:
         except TimeoutError:
             log.warning("turns.interrupted", extra={"turns": len(self._active)})
             for active in self._active.values():
-                active.control.interrupt(Interruption.SHUTDOWN)
+                active.control.shut_down()
 
     async def close(self, timeout_s: float) -> None:
         """Waits `timeout_s` seconds for interrupted turns to end, then cancels them."""
@@ -118,7 +123,6 @@ class TurnRunner:
                 async with self._slots:
                     if self._is_draining:
                         return
-                    active.control = Control()
                     await self._run_turn(key, active.control)
         finally:
             del self._active[key]

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from slackbot.domain.conversation import ConversationKey
-from slackbot.turns import Control, Interruption, TurnRunner
+from slackbot.turns import Control, TurnRunner
 
 ONE = ConversationKey("T0LOCAL0001", "C0LOCAL0001", "1.000001")
 TWO = ConversationKey("T0LOCAL0001", "C0LOCAL0001", "1.000002")
@@ -15,7 +15,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.begun: list[ConversationKey] = []
-        self.ended: list[tuple[ConversationKey, Interruption | None]] = []
+        self.ended: list[tuple[ConversationKey, str]] = []
         self.running = 0
         self.most_at_once = 0
         self.curtain = asyncio.Event()
@@ -27,11 +27,14 @@ class Stage:
         self.most_at_once = max(self.most_at_once, self.running)
         try:
             await self._tell()
+            end = "interrupted"
             async with control.interruptible():
                 await self.curtain.wait()
+                end = "finished"
+            control.resume()
         finally:
             self.running -= 1
-        self.ended.append((key, control.interruption))
+        self.ended.append((key, "shut down" if control.is_shutting_down else end))
         await self._tell()
 
     async def wait_for_beginnings(self, count: int) -> None:
@@ -125,14 +128,13 @@ async def test_an_interruption_ends_what_runs_inside() -> None:
 
         group.create_task(run())
         await entered.wait()
-        control.interrupt(Interruption.STOP)
-
-    assert control.interruption is Interruption.STOP
+        control.interrupt()
+        control.interrupt()  # while the first one is on its way
 
 
 async def test_an_interruption_before_it_leaves_nothing_to_run() -> None:
     control = Control()
-    control.interrupt(Interruption.RESTART)
+    control.interrupt()
     reached: list[str] = []
 
     async with control.interruptible():
@@ -147,10 +149,26 @@ async def test_an_interruption_after_it_disturbs_nobody() -> None:
     control = Control()
     async with control.interruptible():
         pass
-    control.interrupt(Interruption.STOP)
+    control.interrupt()
+
     await asyncio.sleep(0)
 
-    assert control.interruption is Interruption.STOP
+
+async def test_an_interruption_that_was_dealt_with_is_over_a_shutdown_never() -> None:
+    control = Control()
+    reached: list[str] = []
+    control.interrupt()
+    control.resume()
+    async with control.interruptible():
+        await asyncio.sleep(0)
+        reached.append("resumed")
+    control.shut_down()
+    control.resume()
+    async with control.interruptible():
+        await asyncio.sleep(0)
+        reached.append("shut down")
+
+    assert reached == ["resumed"]
 
 
 async def test_a_timeout_of_the_turns_own_is_no_interruption() -> None:
@@ -160,8 +178,6 @@ async def test_a_timeout_of_the_turns_own_is_no_interruption() -> None:
         async with control.interruptible():
             raise TimeoutError
 
-    assert control.interruption is None
-
 
 async def test_only_the_named_conversation_is_interrupted(stage: Stage) -> None:
     async with asyncio.TaskGroup() as group:
@@ -169,11 +185,11 @@ async def test_only_the_named_conversation_is_interrupted(stage: Stage) -> None:
         turns.wake(ONE)
         turns.wake(TWO)
         await stage.wait_for_beginnings(2)
-        turns.interrupt(ONE, Interruption.STOP)
+        turns.interrupt(ONE)
         await stage.wait_for_endings(1)
         stage.curtain.set()
 
-    assert stage.ended == [(ONE, Interruption.STOP), (TWO, None)]
+    assert stage.ended == [(ONE, "interrupted"), (TWO, "finished")]
 
 
 async def test_an_interruption_does_not_reach_the_turn_after_it(stage: Stage) -> None:
@@ -181,18 +197,18 @@ async def test_an_interruption_does_not_reach_the_turn_after_it(stage: Stage) ->
         turns = TurnRunner(group, stage.run_turn)
         turns.wake(ONE)
         await stage.wait_for_beginnings(1)
-        turns.interrupt(ONE, Interruption.RESTART)
+        turns.interrupt(ONE)
         turns.wake(ONE)
         await stage.wait_for_beginnings(2)
         stage.curtain.set()
 
-    assert stage.ended == [(ONE, Interruption.RESTART), (ONE, None)]
+    assert stage.ended == [(ONE, "interrupted"), (ONE, "finished")]
 
 
 async def test_interrupting_a_conversation_at_rest_does_nothing(stage: Stage) -> None:
     async with asyncio.TaskGroup() as group:
         turns = TurnRunner(group, stage.run_turn)
-        turns.interrupt(ONE, Interruption.STOP)
+        turns.interrupt(ONE)
 
     assert stage.begun == []
 
@@ -206,7 +222,7 @@ async def test_draining_lets_running_turns_finish(stage: Stage) -> None:
         await asyncio.sleep(0)
         stage.curtain.set()
 
-    assert stage.ended == [(ONE, None)]
+    assert stage.ended == [(ONE, "finished")]
 
 
 async def test_draining_without_turns_ends_at_once(stage: Stage) -> None:
@@ -222,7 +238,7 @@ async def test_what_is_not_finished_after_the_drain_time_is_interrupted(stage: S
         await stage.wait_for_beginnings(2)
         await turns.drain(0.01)
 
-    assert stage.ended == [(ONE, Interruption.SHUTDOWN), (TWO, Interruption.SHUTDOWN)]
+    assert stage.ended == [(ONE, "shut down"), (TWO, "shut down")]
 
 
 async def test_a_conversation_woken_while_draining_is_left_for_the_next_start(stage: Stage) -> None:

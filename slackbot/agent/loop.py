@@ -188,7 +188,7 @@ def _finish(step: Step, messages: Sequence[HistoryMessage]) -> Outcome:
         raise ClaudeTooLongError("the context window is full", request_id=step.request_id)
     # A tool use that nothing answers must not come back to the API.
     said = [block for block in step.content if block["type"] != "tool_use"]
-    last = [HistoryMessage("assistant", said)] if said else []
+    last = [HistoryMessage("assistant", said)] if step.text.strip() else []
     ending = Ending.COMPLETE if is_complete else Ending.TRUNCATED
     return Outcome((*messages, *last), ending)
 

@@ -56,7 +56,8 @@ def _translate_status(error: anthropic.APIStatusError) -> ClaudeError:
         return ClaudeBusyError(reason, request_id=request_id)
     if kind in _MISCONFIGURED or error.status_code in {401, 402, 403, 404}:
         return ClaudeMisconfiguredError(reason, request_id=request_id)
-    if error.status_code == 413:
+    # Too long for the model is a 400 of the general kind; only its words tell.
+    if error.status_code == 413 or "too long" in (error.api_message or ""):
         return ClaudeTooLongError(reason, request_id=request_id)
     if error.status_code >= 500 or error.status_code in {408, 409}:
         return ClaudeUnreachableError(reason, request_id=request_id)

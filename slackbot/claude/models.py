@@ -13,7 +13,6 @@ class Model:
     input_price: float
     output_price: float
     has_effort: bool
-    min_cache_tokens: int
     cache_read_factor: float = 0.1
     cache_write_5m_factor: float = 1.25
     cache_write_1h_factor: float = 2.0
@@ -25,35 +24,30 @@ _MODELS = (
         input_price=1,
         output_price=5,
         has_effort=False,
-        min_cache_tokens=4_096,
     ),
     Model(
         id="claude-sonnet-4-6",
         input_price=3,
         output_price=15,
         has_effort=True,
-        min_cache_tokens=1_024,
     ),
     Model(
         id="claude-opus-4-6",
         input_price=5,
         output_price=25,
         has_effort=True,
-        min_cache_tokens=4_096,
     ),
     Model(
         id="claude-haiku-5-5",
         input_price=0.1,
         output_price=0.5,
         has_effort=True,
-        min_cache_tokens=512,
     ),
     Model(
         id="claude-sonnet-5-5",
         input_price=2,
         output_price=10,
         has_effort=True,
-        min_cache_tokens=1_024,
         cache_read_factor=0.05,
     ),
     Model(
@@ -61,7 +55,6 @@ _MODELS = (
         input_price=4,
         output_price=20,
         has_effort=True,
-        min_cache_tokens=1_024,
         cache_read_factor=0.05,
     ),
 )
@@ -76,6 +69,4 @@ def find_model(model_id: str) -> Model:
     for model in _MODELS:
         if model_id in {model.id, model.id.removesuffix("-20251001")}:
             return model
-    return Model(
-        id=model_id, input_price=0, output_price=0, has_effort=False, min_cache_tokens=1_024
-    )
+    return Model(id=model_id, input_price=0, output_price=0, has_effort=False)

@@ -8,7 +8,12 @@ import aiohttp
 from slack_sdk.errors import SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 
-from slackbot.errors import SlackRateLimitedError, SlackRefusedError, SlackUnreachableError
+from slackbot.errors import (
+    SlackAuthError,
+    SlackRateLimitedError,
+    SlackRefusedError,
+    SlackUnreachableError,
+)
 
 # Each method of the bot token with the scope it needs (None: every token has it); the manifest is
 # held against it. `apps.connections.open` goes with the app token instead.
@@ -38,8 +43,16 @@ MAX_PAGES = 5
 _RATE_LIMITED = frozenset({"ratelimited", "rate_limited", "message_limit_exceeded"})
 # Slack's own trouble: it may have been done or not, and may work the next time.
 _PASSING = frozenset(
-    {"fatal_error", "internal_error", "request_timeout", "service_unavailable", "team_added_to_org"}
+    {
+        "fatal_error",
+        "internal_error",
+        "request_timeout",
+        "service_unavailable",
+        "team_added_to_org",
+        "update_failed",
+    }
 )
+_NOT_AUTHORISED = frozenset({"invalid_auth", "not_authed", "token_expired", "token_revoked"})
 
 
 T = TypeVar("T")
@@ -185,7 +198,8 @@ def _translate(method: str, error: SlackClientError) -> Exception:
         return SlackRateLimitedError(method, _retry_after(response))
     if code is None or code in _PASSING or (status or 0) >= 500:
         return SlackUnreachableError(method, str(code or status or "no answer"))
-    return SlackRefusedError(method, str(code))
+    refusal = SlackAuthError if code in _NOT_AUTHORISED else SlackRefusedError
+    return refusal(method, str(code))
 
 
 def _retry_after(response: Any) -> float:

@@ -57,7 +57,7 @@ class TeamDesk:
             async with asyncio.timeout(POST_TIME_S):
                 text = await self._describe(escalation, conversation, asked_ts)
                 content = {"text": text, "parse": "none"}
-                await self._poster.post(target, part, content, is_intended=is_intended)
+                await self._poster.post(target, part, content=content, is_intended=is_intended)
         except (SlackError, TimeoutError) as error:
             log.error("escalation.not_posted", extra={"reason": str(error)})  # noqa: TRY400
             return False

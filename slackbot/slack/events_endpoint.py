@@ -12,9 +12,10 @@ from slack_bolt.adapter.aiohttp import to_aiohttp_response
 from slack_bolt.async_app import AsyncApp
 from slack_bolt.request.async_request import AsyncBoltRequest
 
+from slackbot.slack.limits import SIGNATURE_LIFETIME_S
+
 EVENTS_PATH = "/slack/events"
 JSON_TYPE = "application/json"
-MAX_AGE_S = 300  # docs.slack.dev/authentication/verifying-requests-from-slack
 
 
 def build_events_route(app: AsyncApp, *, signing_secret: str) -> web.RouteDef:
@@ -45,7 +46,10 @@ def _is_signed(request: web.Request, body: bytes, signing_secret: str) -> bool:
     """
     timestamp = request.headers.get("X-Slack-Request-Timestamp", "")
     signature = request.headers.get("X-Slack-Signature", "")
-    if not re.fullmatch("[0-9]{1,12}", timestamp) or abs(time.time() - int(timestamp)) > MAX_AGE_S:
+    if (
+        not re.fullmatch("[0-9]{1,12}", timestamp)
+        or abs(time.time() - int(timestamp)) > SIGNATURE_LIFETIME_S
+    ):
         return False
     signed = b"v0:" + timestamp.encode() + b":" + body
     digest = hmac.new(signing_secret.encode(), signed, hashlib.sha256).hexdigest()

@@ -21,15 +21,6 @@ MAX_TEXT_BYTES = 3_900
 bytes by openclaw/openclaw#128613), and `chat.postMessage` splits what is longer.
 """
 
-MAX_SECTION_CHARS = 3_000
-"""In the text of a `section` block: docs, block-kit/blocks/section-block."""
-
-MAX_HEADER_CHARS = 150
-"""In a `header` block: docs, block-kit/blocks/header-block."""
-
-MAX_BLOCKS = 50
-"""In one message; 100 in a modal or on the Home tab: docs, block-kit/blocks."""
-
 # Rates, each for one method in one workspace: docs, apis/web-api/rate-limits
 
 EDITS_PER_MINUTE = 50
@@ -38,8 +29,8 @@ EDITS_PER_MINUTE = 50
 MAX_EDIT_BURST = 8
 """Edits without a pause. Slack does not say how many it takes; the number is ours."""
 
-MAX_EDITS_IN_FLIGHT = 2
-"""Ours: a 429 answers every call under way, so few of them are wasted by one."""
+MAX_EDITS_IN_FLIGHT = 1
+"""Ours: a 429 answers every call under way, and one is enough to learn from."""
 
 POSTS_PER_SECOND = 1
 """`chat.postMessage`, in one channel. Several hundred a minute in the whole workspace."""
@@ -47,22 +38,11 @@ POSTS_PER_SECOND = 1
 MAX_POST_BURST = 3
 """Posts in one channel without a pause. Slack allows "short bursts"; the number is ours."""
 
-REACTION_REMOVALS_PER_MINUTE = 20
-"""`reactions.remove`, tier 2."""
-
-STATUS_CALLS_PER_MINUTE = 600
-"""`assistant.threads.setStatus`: docs, methods/assistant.threads.setStatus."""
-
-HISTORY_CALLS_PER_MINUTE = 50
-"""`conversations.replies` and `.history`, tier 3 for apps a company builds for itself."""
-
 # Times
 
-STATUS_LIFETIME_S = 120
-"""A status goes away by itself after two minutes: docs, methods/assistant.threads.setStatus."""
-
 STATUS_RENEWAL_S = 90
-"""Ours: early enough for one failed renewal."""
+"""Ours: a status goes away by itself after two minutes (docs,
+methods/assistant.threads.setStatus), so there is time for one failed renewal."""
 
 SIGNATURE_LIFETIME_S = 300
 """An older request is refused: docs, authentication/verifying-requests-from-slack."""

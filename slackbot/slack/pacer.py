@@ -7,12 +7,12 @@ and otherwise leaves an answer to wait until it is complete.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
-from slackbot.errors import SlackRateLimitedError
 from slackbot.slack.limits import (
     EDITS_PER_MINUTE,
     MAX_EDIT_BURST,
@@ -26,12 +26,20 @@ QUICK_EDITS = 5  # the first ones of a message come quickly, then readers follow
 QUICK_INTERVAL_S = 1.0
 CALM_INTERVAL_S = 3.0
 RATE_CUT = 0.6
+POST_RATE_CUT = 0.9  # one a second is documented: a refusal there says little about the rate
 BURST_CUT = 0.5
+BURST_TIME_S = 5.0
 MIN_RATE = 0.1  # a second: a final edit never waits longer than Slack asks and ten seconds
 RECOVERY_S = 60.0  # without a refusal: a tenth of the rate and one of the burst come back
 RECOVERY_SHARE = 0.1
 LOOK_AGAIN_S = 0.1
 MIN_WAIT_S = 0.001
+
+
+# Who asked first: the ts of the question, its parts as numbers, then the part of the answer.
+Order: TypeAlias = tuple[tuple[int, int], str]
+# A post may be under way a little longer than the one before: a tenth of a second in hand.
+PACED_BURST = MAX_POST_BURST - 0.1
 
 
 @dataclass(slots=True)
@@ -42,8 +50,10 @@ class Budget:
     burst: float
     tokens: float
     at: float
+    rate_cut: float = RATE_CUT
     held_until: float = 0.0
     changed_at: float = 0.0
+    accepted_at: deque[float] = field(default_factory=partial(deque, maxlen=MAX_EDIT_BURST))
     full_rate: float = field(init=False)
     full_burst: float = field(init=False)
 
@@ -60,6 +70,12 @@ class Budget:
         self.tokens = min(self.burst, self.tokens + max(0.0, now - self.at) * self.rate)
         self.at = max(now, self.at)
 
+    def _taken_lately(self, now: float) -> float:
+        """How many calls Slack has taken in a row; no lesson where it took none at all."""
+        if not self.accepted_at:
+            return self.burst
+        return sum(now - at <= BURST_TIME_S for at in self.accepted_at)
+
     @property
     def _is_full(self) -> bool:
         return self.rate == self.full_rate and self.burst == self.full_burst
@@ -72,11 +88,15 @@ class Budget:
         """Seconds until `may_take`, if nobody takes before."""
         return max(self.held_until - now, (1 - self.tokens) / self.rate, 0.0)
 
+    def accept(self, now: float) -> None:
+        """Slack said yes: what it took in a row says what burst it allows."""
+        self.accepted_at.append(now)
+
     def refuse(self, now: float, retry_after_s: float) -> None:
         """Slack said no: assume less from now on, and wait as long as it asks."""
         if now >= self.held_until:  # several refusals at once are one lesson
-            self.rate = max(MIN_RATE, self.rate * RATE_CUT)
-            self.burst = max(1.0, self.burst * BURST_CUT)
+            self.rate = max(MIN_RATE, self.rate * self.rate_cut)
+            self.burst = max(1.0, min(self.burst * BURST_CUT, self._taken_lately(now)))
             self.changed_at = now
         self.held_until = max(self.held_until, now + retry_after_s)
         self.tokens = 0.0
@@ -88,7 +108,7 @@ class Budget:
 class PacedMessage:
     """One message of ShopMate's as the pacer sees it: when it was edited, and how often."""
 
-    order: Any
+    order: Order
     edits: int = 0
     shown_at: float = 0.0
 
@@ -127,6 +147,10 @@ class EditPacer:
         """
         await self._wait(self._unfinished, message)
 
+    def owe(self) -> None:
+        """A message is shown unfinished already, by an earlier process: it owes its final edit."""
+        self._owed += 1
+
     def settle(self) -> None:
         """A message that owed its final edit owes it no more."""
         self._owed -= 1
@@ -152,8 +176,16 @@ class EditPacer:
         message.edits += 1
         message.shown_at = now
         self._in_flight -= 1
-        if retry_after_s is not None:
+        if retry_after_s is None:
+            self._budget.accept(now)
+        else:
             self._budget.refuse(now, retry_after_s)
+        self._pump()
+
+    def give_back_edit(self) -> None:
+        """An edit that was admitted is not made."""
+        self._in_flight -= 1
+        self._budget.tokens += 1
         self._pump()
 
     async def _wait(self, queue: list[_Waiter], message: PacedMessage) -> None:
@@ -169,12 +201,11 @@ class EditPacer:
     def _give_back(self, queue: list[_Waiter], waiter: _Waiter) -> None:
         if waiter in queue:
             queue.remove(waiter)
+            self._pump()
         elif queue is self._unfinished:
-            self._owed -= 1
+            self.settle()
         else:
-            self._in_flight -= 1
-            self._budget.tokens += 1
-        self._pump()
+            self.give_back_edit()
 
     def _pump(self) -> None:
         """Grants whatever may go now, and comes back when more may."""
@@ -246,22 +277,21 @@ class PostPacer:
         self._is_paced = is_paced
         self._channels: dict[str, _ChannelPosts] = {}
 
-    @asynccontextmanager
-    async def post(self, channel: str, order: Any) -> AsyncIterator[None]:
-        """A place for a post in `channel`; the least `order` goes first."""
-        if not self._is_paced:
-            yield
-            return
+    async def admit_post(self, channel: str, order: Order) -> None:
+        """Returns when a post may be made in `channel`; the least `order` goes first."""
+        if self._is_paced:
+            await self._posts_of(channel).wait(order)
+
+    def note_refusal(self, channel: str, retry_after_s: float) -> None:
+        """Slack said to wait that long before the next post in `channel`."""
+        self._posts_of(channel).budget.refuse(self._clock(), retry_after_s)
+
+    def _posts_of(self, channel: str) -> "_ChannelPosts":
         posts = self._channels.get(channel)
         if posts is None:
             self._forget_idle()
             posts = self._channels[channel] = _ChannelPosts(self._clock)
-        await posts.wait(order)
-        try:
-            yield
-        except SlackRateLimitedError as error:
-            posts.budget.refuse(self._clock(), error.retry_after_s)
-            raise
+        return posts
 
     def _forget_idle(self) -> None:
         now = self._clock()
@@ -276,14 +306,18 @@ class _ChannelPosts:
         self._waiting: list[_Waiter] = []
         self._timer: asyncio.TimerHandle | None = None
         self.budget = Budget(
-            rate=POSTS_PER_SECOND, burst=MAX_POST_BURST, tokens=MAX_POST_BURST, at=clock()
+            rate=POSTS_PER_SECOND,
+            burst=PACED_BURST,
+            tokens=PACED_BURST,
+            at=clock(),
+            rate_cut=POST_RATE_CUT,
         )
 
     def is_idle(self, now: float) -> bool:
         self.budget.refill(now)
-        return not self._waiting and self.budget.tokens >= self.budget.full_burst
+        return not self._waiting and self.budget.tokens >= self.budget.burst
 
-    async def wait(self, order: Any) -> None:
+    async def wait(self, order: Order) -> None:
         waiter = _Waiter(PacedMessage(order), asyncio.get_running_loop().create_future())
         self._waiting.append(waiter)
         self._pump()

@@ -70,7 +70,7 @@ def _parse_edit(
     message = _parse_message(body, event, now, bot_user)
     if message is None:
         return None
-    was_mention = f"<@{bot_user}" in (before.get("text") or "")
+    was_mention = bot_user in _PERSON.findall(before.get("text") or "")
     return HeardEdit(message, added_mention=message.mentions_shopmate and not was_mention)
 
 

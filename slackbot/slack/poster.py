@@ -55,21 +55,27 @@ class Poster:
         self._pacer = pacer
         self._sleep = sleep
 
+    async def admit(self, target: PostTarget, part: str) -> None:
+        """Returns when `part` may be posted, in the order in which people asked."""
+        await self._pacer.admit_post(target.channel, (ts_order(target.oldest), part.zfill(3)))
+
     async def post(
         self,
         target: PostTarget,
         part: str,
-        content: Mapping[str, Any],
         *,
+        content: Mapping[str, Any],
         is_intended: bool = False,
+        is_admitted: bool = False,
     ) -> Posted:
         """The message that has `part`, posted now or by an earlier attempt.
 
-        With `is_intended` an earlier attempt may have posted it, with another content.
+        With `is_intended` an earlier attempt may have posted it, with another content; with
+        `is_admitted` the caller has waited for `admit`.
 
         Raises:
             SlackRefusedError: Slack will not have it; there is no intention on record any more.
-            SlackUnreachableError: Slack could not be reached for a long time.
+            SlackError: Slack could not be reached for a long time.
             TurnSupersededError: the turn was taken back.
         """
         if is_intended:
@@ -78,45 +84,47 @@ class Poster:
                 await self._posts.save_post(target.turn_id, part, ts)
                 return Posted(ts, is_new=False)
         pause_s = FIRST_RETRY_S
-        for _ in range(MAX_TRIES):
+        for number in range(MAX_TRIES):
+            if number or not is_admitted:
+                await self.admit(target, part)
             try:
                 ts = await self._post_once(target, part, content)
-            except SlackRateLimitedError:
-                continue  # the pacer waits
+            except SlackRateLimitedError as error:
+                self._pacer.note_refusal(target.channel, error.retry_after_s)
+                continue
             except SlackUnreachableError as error:
                 log.warning("post.unknown", extra={"part": part, "reason": error.reason})
-                ts = await self.find(target, part)
-                if ts is None:
+                found = await self.find(target, part)
+                if found is None:
                     await self._sleep(pause_s)
                     pause_s = min(LAST_RETRY_S, pause_s * 2)
                     continue
+                ts = found
             await self._posts.save_post(target.turn_id, part, ts)
             return Posted(ts, is_new=True)
         raise SlackUnreachableError("chat.postMessage", f"no answer to {MAX_TRIES} tries")
 
     async def _post_once(self, target: PostTarget, part: str, content: Mapping[str, Any]) -> str:
-        order = (ts_order(target.oldest), part)
-        async with self._pacer.post(target.channel, order):
-            await self._posts.intend_post(target.turn_id, part)
-            thread = {"thread_ts": target.thread_ts} if target.thread_ts else {}
-            try:
-                return await self._calls.post(
-                    channel=target.channel,
-                    **thread,
-                    **content,
-                    unfurl_links=False,
-                    unfurl_media=False,
-                    metadata=_build_metadata(target, part),
-                )
-            except SlackRefusedError:
-                await self._posts.forget_post(target.turn_id, part)
-                raise
+        await self._posts.intend_post(target.turn_id, part)
+        thread = {"thread_ts": target.thread_ts} if target.thread_ts else {}
+        try:
+            return await self._calls.post(
+                channel=target.channel,
+                **thread,
+                **content,
+                unfurl_links=False,
+                unfurl_media=False,
+                metadata=_build_metadata(target, part),
+            )
+        except SlackRefusedError:
+            await self._posts.forget_post(target.turn_id, part)
+            raise
 
     async def find(self, target: PostTarget, part: str) -> str | None:
         """The ts of the message that has `part`, looked for twice; None if it is not there.
 
         Raises:
-            SlackUnreachableError: Slack could not be asked for a long time.
+            SlackError: Slack could not be asked for a long time.
         """
         ts = await self._look(target, part)
         if ts is None:

@@ -16,6 +16,7 @@ from slackbot.domain.answers import FIRST_WORDS_CHARS
 from slackbot.domain.messages import ts_order
 from slackbot.domain.turns import Turn
 from slackbot.errors import (
+    SlackAuthError,
     SlackError,
     SlackRateLimitedError,
     SlackRefusedError,
@@ -30,12 +31,14 @@ from slackbot.slack.plain_text import fallback, plain_parts
 from slackbot.slack.poster import Poster, PostTarget
 from slackbot.slack.waiting import WaitingSign
 from slackbot.store.base import PostLog
+from slackbot.tasks import open_tasks
 
 log = logging.getLogger(__name__)
 
 Content: TypeAlias = Mapping[str, Any]
 
 CLOSING_TIME_S = 5.0
+INVITATION = "invitation"
 # What is wrong with the blocks, not with the message.
 _BLOCKS_REFUSED = frozenset(
     {
@@ -97,13 +100,14 @@ class SlackReply:
         for post in turn.posts:
             message = self._message(post.part)
             message.ts, message.is_intended = post.ts, True
+            message.owes_final = True
+            pacer.owe()
         self._text = ""
         self._has_more = asyncio.Event()
         self._is_completing = False
         self._pause: asyncio.Timeout | None = None
         self._is_at_rest = asyncio.Event()
         self._is_at_rest.set()
-        self._is_plain = False
 
     @property
     def is_posted(self) -> bool:
@@ -141,23 +145,33 @@ class SlackReply:
             UndeliverableError: Slack will not have it, now or later.
             SlackUnreachableError: Slack could not be reached for a long time.
         """
-        await self._stop_growing()
+        await self.stop_growing()
         try:
             await self._complete_somehow(text)
+        except SlackAuthError:
+            raise  # with another token it can be delivered
         except SlackRefusedError as error:
             await self._ask_for_invitation(error)
             raise UndeliverableError(error.reason) from error
         await self._sign.clear()
 
+    async def stop_growing(self) -> None:
+        """Returns once nothing more is shown before `deliver` or `postpone`."""
+        self._is_completing = True
+        if self._pause is not None:
+            self._pause.reschedule(0)
+            self._pause = None
+        await self._is_at_rest.wait()
+
     async def postpone(self, note: str) -> None:
         """Ends what is shown with `note`, as far as that can be done quickly."""
         with suppress(TimeoutError, SlackError):
             async with asyncio.timeout(CLOSING_TIME_S):
-                await self._stop_growing()
+                await self.stop_growing()
                 shown = [message for message in self._messages if message.ts]
-                last_part = split(self._text)[shown[-1].part :][:1] if shown else []
-                if last_part:
-                    text = f"{heal(last_part[0])}\n\n{note}"
+                if shown:
+                    last_part = split(self._text)[shown[-1].part :][:1]
+                    text = "\n\n".join([*map(heal, last_part), note])
                     await self._edit(shown[-1], _build_finished(text))
 
     def release(self) -> None:
@@ -182,24 +196,24 @@ class SlackReply:
             await self._edit_unfinished(message)
 
     async def _post_unfinished(self, message: _Message) -> None:
-        if not await self._waits_through(self._admit(message)):
-            return
+        is_admitted = await self._waits_through(self._admit(message))
         content = self._newest(message)
-        if content is None or self._is_completing:
+        if not is_admitted or content is None or self._is_completing:
             self._settle(message)
             return
-        await self._post(message, content)
+        await self._post(message, content, is_admitted=True)
 
     async def _admit(self, message: _Message) -> None:
         await self._pacer.admit_unfinished(message.paced)
         message.owes_final = True
+        await self._poster.admit(self._target, str(message.part))
 
     async def _edit_unfinished(self, message: _Message) -> None:
         if not await self._waits_through(self._pacer.admit_edit(message.paced)):
             return
         content = self._newest(message)
         if content is None or self._is_completing:
-            self._pacer.note_edit(message.paced)
+            self._pacer.give_back_edit()
             return
         with suppress(SlackRateLimitedError, SlackUnreachableError):  # the next one shows more
             await self._make_edit(message, content)
@@ -222,12 +236,6 @@ class SlackReply:
         finally:
             self._pause = None
         return True
-
-    async def _stop_growing(self) -> None:
-        self._is_completing = True
-        if self._pause is not None:
-            self._pause.reschedule(0)
-        await self._is_at_rest.wait()
 
     # When it is complete
 
@@ -267,12 +275,18 @@ class SlackReply:
                 await self._forget_gone(message, error)
         raise SlackUnreachableError("chat.update", f"no answer to {MAX_TRIES} tries")
 
-    async def _post(self, message: _Message, content: Content) -> None:
+    async def _post(
+        self, message: _Message, content: Content, *, is_admitted: bool = False
+    ) -> None:
         began_at = self._clock()
         was_intended, message.is_intended = message.is_intended, True
         try:
             posted = await self._poster.post(
-                self._target, str(message.part), content, is_intended=was_intended
+                self._target,
+                str(message.part),
+                content=content,
+                is_intended=was_intended,
+                is_admitted=is_admitted,
             )
         except SlackRefusedError:
             message.is_intended = False  # it is nowhere, and need not be looked for
@@ -289,6 +303,7 @@ class SlackReply:
 
     async def _make_edit(self, message: _Message, content: Content) -> None:
         retry_after_s = None
+        message.shown = None  # whatever happens to the call, it may have been done
         try:
             await self._calls.update(channel=self._target.channel, ts=message.ts, **content)
         except SlackRateLimitedError as error:
@@ -303,6 +318,8 @@ class SlackReply:
         """Somebody deleted it: it is posted once more, and not again."""
         if error.reason not in _GONE or message.is_reposted:
             raise error
+        if error.reason != "message_not_found":  # it is still there, and cannot be completed
+            await self._delete_from_slack(message.ts)
         await self._posts.forget_post(self._turn.id, str(message.part))
         self._settle(message)
         message.ts, message.shown = None, None
@@ -312,31 +329,40 @@ class SlackReply:
         """Takes a surplus message away, which an earlier attempt posted."""
         self._settle(message)
         ts = message.ts or await self._poster.find(self._target, str(message.part))
-        if ts is not None:
-            try:
-                await self._calls.delete(self._target.channel, ts)
-            except SlackRefusedError as error:
-                log.info("surplus.not_deleted", extra={"reason": error.reason})
+        await self._delete_from_slack(ts)
         await self._posts.forget_post(self._turn.id, str(message.part))
+
+    async def _delete_from_slack(self, ts: str | None) -> None:
+        if ts is None:
+            return
+        try:
+            await insist(lambda: self._calls.delete(self._target.channel, ts), sleep=self._sleep)
+        except SlackRefusedError as error:
+            log.info("message.not_deleted", extra={"reason": error.reason})
 
     async def _ask_for_invitation(self, error: SlackRefusedError) -> None:
         """Where ShopMate is no member, whoever asked is told so in a DM; once."""
         if error.reason not in _NOT_A_MEMBER or self._turn.place.is_dm:
             return
         note = apologies.INVITE_ME.format(channel=f"<#{self._target.channel}>")
+        is_intended, ts = await self._posts.load_post(self._turn.id, INVITATION)
+        if ts is not None:
+            return
         try:
             channel = await insist(lambda: self._calls.open_dm(self._turn.asker), sleep=self._sleep)
             target = PostTarget(
                 turn_id=self._turn.id, channel=channel, thread_ts=None, oldest=self._target.oldest
             )
-            await self._poster.post(target, "invitation", {"text": note})
+            await self._poster.post(
+                target, INVITATION, content={"text": note}, is_intended=is_intended
+            )
         except SlackError as refusal:
             log.warning("invitation.failed", extra={"reason": str(refusal)})
 
     def _message(self, part: int) -> _Message:
         while len(self._messages) <= part:
             number = len(self._messages)
-            paced = PacedMessage(order=(ts_order(self._turn.asked_ts), number))
+            paced = PacedMessage(order=(ts_order(self._turn.asked_ts), f"{number:03}"))
             self._messages.append(_Message(part=number, paced=paced))
         return self._messages[part]
 
@@ -383,7 +409,7 @@ class SlackReplies:
             sleep=self._sleep,
         )
         try:
-            async with asyncio.TaskGroup() as group:
+            async with open_tasks() as group:
                 tasks = [
                     group.create_task(reply.show_growth(), name=f"growth of turn {turn.id}"),
                     group.create_task(sign.show(), name=f"sign of turn {turn.id}"),

@@ -6,9 +6,10 @@ import math
 from collections.abc import Awaitable, Callable
 
 from slackbot.domain.turns import Turn
-from slackbot.errors import SlackError, SlackRefusedError
+from slackbot.errors import SlackError, SlackRefusedError, StoreError
 from slackbot.slack.calls import SlackCalls
 from slackbot.slack.limits import STATUS_RENEWAL_S
+from slackbot.slack.plain_text import fallback
 from slackbot.store.base import PostLog
 
 log = logging.getLogger(__name__)
@@ -17,6 +18,7 @@ FIRST_STATUS = "is thinking…"
 MAX_STATUS_CHARS = 100
 REACTION = "eyes"
 REACTION_AFTER_S = 0.8
+CLEARING_TIME_S = 5.0  # what shows that people wait must not make them wait
 
 
 class WaitingSign:
@@ -51,7 +53,7 @@ class WaitingSign:
 
     def set_status(self, status: str) -> None:
         """Shows `status` from now on."""
-        status = status[:MAX_STATUS_CHARS]
+        status = fallback(status)[:MAX_STATUS_CHARS]
         if status != self._status:
             self._status = status
             self._changed.set()
@@ -83,9 +85,9 @@ class WaitingSign:
         self._is_over = True
         for clear in (self._clear_status, self._remove_reaction):
             try:
-                async with self._one_call:
+                async with asyncio.timeout(CLEARING_TIME_S), self._one_call:
                     await clear()
-            except SlackError as error:
+            except (SlackError, StoreError, TimeoutError) as error:
                 log.warning("waiting.not_cleared", extra={"reason": str(error)})
 
     @property
@@ -117,14 +119,14 @@ class WaitingSign:
         is_needed = is_flat or self._is_status_refused
         if self._is_over or self.is_posted or self._has_reaction or not is_needed:
             return
-        await self._posts.save_reaction(self._turn.id, is_there=True)
-        self._has_reaction = True
         try:
+            await self._posts.save_reaction(self._turn.id, is_there=True)
+            self._has_reaction = True
             await self._calls.add_reaction(
                 self._turn.conversation.channel, self._turn.asked_ts, REACTION
             )
-        except SlackError as error:
-            log.info("reaction.failed", extra={"reason": error.reason})
+        except (SlackError, StoreError) as error:
+            log.info("reaction.failed", extra={"reason": str(error)})
 
     async def _clear_status(self) -> None:
         if self._status_at is not None:

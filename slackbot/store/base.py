@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum, auto
 from typing import Protocol
 
@@ -52,11 +51,6 @@ class Conversation:
     needs_context: bool
     waiting: tuple[StoredMessage, ...]
     past: tuple[PastTurn, ...]
-
-    @property
-    def last_turn_at(self) -> datetime | None:
-        """When the last turn was finished."""
-        return self.past[-1].finished_at if self.past else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +158,14 @@ class TurnLog(Protocol):
 
     async def begin_turn(self, new: NewTurn) -> BegunTurn | None:
         """The turn, on record as running; None if one of its messages has changed meanwhile."""
+        ...
+
+    async def load_turn(self, turn_id: int) -> Turn:
+        """The turn as it stands."""
+        ...
+
+    async def save_usage(self, turn_id: int, usage: Sequence[StepUsage]) -> None:
+        """Records what a turn cost that leaves no answer."""
         ...
 
     async def resume_turn(self, turn_id: int) -> BegunTurn:

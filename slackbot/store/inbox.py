@@ -162,7 +162,8 @@ def _take_back_unposted(db: Database, known: Row) -> Recorded:
     turn = db.execute(
         "select turns.*, team, channel, root from turns join conversations "
         "on conversations.id = turns.conversation_id where turns.id = ? and state in (?, ?) "
-        "and not is_stopped and not exists (select 1 from posts where posts.turn_id = turns.id)",
+        "and not is_stopped and not exists (select 1 from posts where posts.turn_id = turns.id"
+        " and part glob '[0-9]*')",
         (known["turn_id"], TurnState.RUNNING, TurnState.WRITTEN),
     ).fetchone()
     if turn is None:

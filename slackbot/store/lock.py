@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import logging
 import math
 import os
 import socket
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from slackbot.errors import StoreError, StoreLockedError
+
+log = logging.getLogger(__name__)
 
 RETRY_S = 0.2
 
@@ -38,12 +41,16 @@ async def hold_lock(database: Path, *, wait_s: float) -> AsyncIterator[None]:
 
 def _acquire(database: Path, wait_s: float) -> IO[str]:
     file = database.with_name(database.name + ".lock").open("a+", encoding="utf-8")
+    has_said = False
     for tries_left in reversed(range(math.ceil(wait_s / RETRY_S) + 1)):
         if _try_lock(file):
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()
             return file
+        if not has_said:
+            has_said = True
+            log.info("database.in_use", extra={"waits_s": wait_s})
         if tries_left:
             time.sleep(RETRY_S)
     with file:

@@ -11,7 +11,7 @@ from sqlite_utils import Database
 from slackbot.domain.conversation import ChannelKind, ConversationKey, Place
 from slackbot.domain.messages import HeardDeletion, HeardEdit, HeardMessage
 from slackbot.domain.orders import Order
-from slackbot.domain.turns import Turn, TurnState
+from slackbot.domain.turns import StepUsage, Turn, TurnState
 from slackbot.store import inbox, shop, turnlog
 from slackbot.store.base import (
     Answer,
@@ -68,6 +68,15 @@ class SqliteStore:
             return await self._thread.run(partial(turnlog.begin_turn, new=new, now=self._now()))
         except turnlog.StaleTurnError:
             return None
+
+    async def load_turn(self, turn_id: int) -> Turn:
+        """The turn as it stands."""
+        return await self._thread.run(partial(turnlog.load_turn, turn_id=turn_id))
+
+    async def save_usage(self, turn_id: int, usage: Sequence[StepUsage]) -> None:
+        """Records what a turn cost that leaves no answer."""
+        work = partial(turnlog.save_usage, turn_id=turn_id, usage=usage, now=self._now())
+        await self._thread.run(work)
 
     async def resume_turn(self, turn_id: int) -> BegunTurn:
         """A turn that was running, with one attempt more."""

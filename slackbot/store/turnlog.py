@@ -96,7 +96,7 @@ def begin_turn(db: Database, new: NewTurn, now: datetime) -> BegunTurn:
     _pass_over_older(db, new, conversation["id"], turn_row["id"])
     content = new.content
     _insert_history(db, turn_row["id"], 0, HistoryMessage("user", content))
-    return BegunTurn(_load_turn(db, turn_row["id"]), content)
+    return BegunTurn(load_turn(db, turn_row["id"]), content)
 
 
 def resume_turn(db: Database, turn_id: int) -> BegunTurn:
@@ -114,7 +114,7 @@ def resume_turn(db: Database, turn_id: int) -> BegunTurn:
     history = db.execute(
         "select content from history where turn_id = ? and position = 0", (turn_id,)
     ).fetchone()
-    return BegunTurn(_load_turn(db, turn_id), parse_content(history["content"]))
+    return BegunTurn(load_turn(db, turn_id), parse_content(history["content"]))
 
 
 def save_answer(db: Database, turn_id: int, answer: Answer, now: datetime) -> None:
@@ -139,8 +139,7 @@ def save_answer(db: Database, turn_id: int, answer: Answer, now: datetime) -> No
         raise TurnSupersededError(turn_id)
     for position, message in enumerate(answer.messages, start=1):
         _insert_history(db, turn_id, position, message)
-    for usage in answer.usage:
-        _insert_usage(db, turn_id, usage, now)
+    save_usage(db, turn_id, answer.usage, now)
 
 
 def close_turn(db: Database, turn_id: int, state: TurnState, now: datetime) -> None:
@@ -247,7 +246,8 @@ def _pass_over_older(db: Database, new: NewTurn, conversation_id: int, turn_id: 
     )
 
 
-def _load_turn(db: Database, turn_id: int) -> Turn:
+def load_turn(db: Database, turn_id: int) -> Turn:
+    """The turn as it stands."""
     row = db.execute(f"{_SELECT_TURN} where turns.id = ?", (turn_id,)).fetchone()
     return parse_turn(row, _load_posts(db, turn_id))
 
@@ -298,22 +298,26 @@ def _insert_history(db: Database, turn_id: int, position: int, message: HistoryM
     )
 
 
-def _insert_usage(db: Database, turn_id: int, usage: StepUsage, now: datetime) -> None:
-    db.execute(
+def save_usage(db: Database, turn_id: int, usage: Sequence[StepUsage], now: datetime) -> None:
+    """What a turn's requests cost."""
+    db.conn.executemany(
         "insert into usage (turn_id, model, input_tokens, cache_write_5m_tokens,"
         " cache_write_1h_tokens, cache_read_tokens, output_tokens, cost_usd, at)"
         " values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            turn_id,
-            usage.model,
-            usage.input_tokens,
-            usage.cache_write_5m_tokens,
-            usage.cache_write_1h_tokens,
-            usage.cache_read_tokens,
-            usage.output_tokens,
-            usage.cost_usd,
-            to_time(now),
-        ),
+        [
+            (
+                turn_id,
+                step.model,
+                step.input_tokens,
+                step.cache_write_5m_tokens,
+                step.cache_write_1h_tokens,
+                step.cache_read_tokens,
+                step.output_tokens,
+                step.cost_usd,
+                to_time(now),
+            )
+            for step in usage
+        ],
     )
 
 

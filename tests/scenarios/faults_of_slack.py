@@ -170,6 +170,7 @@ _IS_BEST_EFFORT = _all(SLACK_FAULTS, Outcome.COMPLETE) | _NO_BLOCKS | _TOO_SLOW
 _POST: dict[str, Outcome | str] = {
     **_PASSES,
     **_all(REFUSALS, Outcome.UNDELIVERABLE),
+    "invalid_auth": "it waits for another token: test_an_answer_waits_for_a_token_that_works",
     **_all(["invalid_blocks", "msg_too_long"], Outcome.IN_PLAIN_TEXT),
     **_all(["channel_not_found", "not_in_channel"], Outcome.INVITATION),
     **_NO_MESSAGE,

@@ -22,7 +22,7 @@ from slackbot.claude.client import open_claude
 from slackbot.playground.claude_faults import Fault, Stalled, StreamError
 from slackbot.playground.claude_mind import Reply, TextBlock
 from slackbot.playground.claude_server import LocalClaude, open_local_claude
-from slackbot.playground.slack_faults import Held
+from slackbot.playground.slack_faults import Held, Refused
 from slackbot.playground.slack_server import LocalSlack
 from slackbot.slack.markdown import finished, split
 from slackbot.store.sqlite import open_sqlite_store
@@ -54,7 +54,14 @@ from tests.scenarios.faults_of_slack import (
     SlackCall,
     build_fault,
 )
-from tests.scenarios.harness import all_pings, answers, hasty_sleep, running_bot, shown_text
+from tests.scenarios.harness import (
+    all_pings,
+    answers,
+    hasty_sleep,
+    running_bot,
+    shown_text,
+    wait_for_answer,
+)
 
 PATIENCE_S = 9
 
@@ -351,3 +358,14 @@ def test_every_cell_of_the_table_is_run_or_says_why_it_is_empty() -> None:
     print("", *empty, f"{run} cells run, {len(empty)} empty", sep="\n")  # noqa: T201 - the table
     assert run == len(CLAUDE_CELLS) + len(SLACK_CELLS)
     assert all(empty)
+
+
+async def test_an_answer_waits_for_a_token_that_works(
+    slack: LocalSlack, claude: LocalClaude, tmp_path: Path
+) -> None:
+    slack.faults.add(Refused(method="chat.postMessage", error="token_revoked", times=3))
+    async with running_bot(slack, claude, tmp_path / "shop.db", OPTIONS):
+        ts = slack.say(slack.alex.id, slack.support.id, f"<@{slack.bot_user_id}> count to 5")
+        await wait_for_answer(slack, slack.support.id, ts, holding="5")
+
+    assert len(answers(slack, slack.support.id)) == 1

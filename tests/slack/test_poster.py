@@ -76,7 +76,7 @@ def texts(slack: LocalSlack) -> list[str]:
 async def test_a_post_is_recorded_with_its_ts(
     slack: LocalSlack, poster: Poster, notes: Notes, pauses: Pauses
 ) -> None:
-    posted = await poster.post(target_in(slack), "0", {"text": "Hello."})
+    posted = await poster.post(target_in(slack), "0", content={"text": "Hello."})
 
     assert texts(slack) == ["Hello."]
     assert posted.is_new
@@ -90,7 +90,7 @@ async def test_a_post_whose_answer_is_lost_is_in_slack_once(
 ) -> None:
     slack.faults.add(Dropped(method="chat.postMessage", done=done))
 
-    await poster.post(target_in(slack), "0", {"text": "Hello."})
+    await poster.post(target_in(slack), "0", content={"text": "Hello."})
 
     assert texts(slack) == ["Hello."]
     assert pauses.taken[:1] == ([] if done else [LOOK_AGAIN_S])
@@ -109,7 +109,7 @@ async def test_what_cannot_be_looked_for_is_not_taken_to_be_missing(
 ) -> None:
     slack.faults.add(Dropped(method="chat.postMessage", done=True), trouble)
 
-    await poster.post(target_in(slack), "0", {"text": "Hello."})
+    await poster.post(target_in(slack), "0", content={"text": "Hello."})
 
     assert texts(slack) == ["Hello."]
 
@@ -120,7 +120,7 @@ async def test_slack_is_tried_for_a_quarter_of_an_hour_and_the_intention_is_kept
     slack.faults.add(ServerBroken(method="chat.postMessage", times=EVER))
 
     with pytest.raises(SlackUnreachableError):
-        await poster.post(target_in(slack), "0", {"text": "Hello."})
+        await poster.post(target_in(slack), "0", content={"text": "Hello."})
 
     assert notes.posts == {"0": None}
     assert sum(pauses.taken) == pytest.approx(QUARTER_OF_AN_HOUR_S, rel=0.1)
@@ -135,7 +135,7 @@ async def test_slack_that_cannot_be_asked_is_given_up_without_a_second_post(
     )
 
     with pytest.raises(SlackUnreachableError):
-        await poster.post(target_in(slack), "0", {"text": "Hello."})
+        await poster.post(target_in(slack), "0", content={"text": "Hello."})
 
     assert texts(slack) == ["Hello."]
     assert notes.posts == {"0": None}
@@ -147,7 +147,7 @@ async def test_a_refused_post_leaves_no_intention(
     slack.faults.add(Refused(method="chat.postMessage", error="is_archived"))
 
     with pytest.raises(SlackRefusedError):
-        await poster.post(target_in(slack), "0", {"text": "Hello."})
+        await poster.post(target_in(slack), "0", content={"text": "Hello."})
 
     assert notes.posts == {}
 
@@ -156,10 +156,10 @@ async def test_what_an_earlier_attempt_posted_is_found_and_not_posted_again(
     slack: LocalSlack, poster: Poster, notes: Notes
 ) -> None:
     target = target_in(slack)
-    first = await poster.post(target, "0", {"text": "Hello."})
+    first = await poster.post(target, "0", content={"text": "Hello."})
     notes.posts["0"] = None
 
-    second = await poster.post(target, "0", {"text": "Hello, again."}, is_intended=True)
+    second = await poster.post(target, "0", content={"text": "Hello, again."}, is_intended=True)
 
     assert texts(slack) == ["Hello."]
     assert (second.ts, second.is_new) == (first.ts, False)

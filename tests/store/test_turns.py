@@ -56,7 +56,6 @@ class TestBeginning:
 
         assert (conversation.waiting, conversation.past) == ((), ())
         assert not conversation.needs_context
-        assert conversation.last_turn_at is None
 
     async def test_a_turn_knows_its_first_question(self, store: Store, clock: Clock) -> None:
         await store.record_message(mentioned("Hello", at=1, thread=0))
@@ -272,7 +271,7 @@ class TestAnswers:
         await finish(store, turn)
 
         conversation = await store.load_conversation(thread_of(0))
-        assert conversation.last_turn_at == BEGINNING + timedelta(seconds=8)
+        assert conversation.past[-1].finished_at == BEGINNING + timedelta(seconds=8)
 
 
 class TestHistory:
