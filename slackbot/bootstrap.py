@@ -35,7 +35,7 @@ from slackbot.turns import TurnRunner
 
 log = logging.getLogger(__name__)
 
-CLOSING_TIME_S = 10.0
+CLOSING_TIME_S = 5.0
 
 
 async def run_bot(

@@ -70,7 +70,13 @@ async def _run_bot(environ: Mapping[str, str]) -> None:
 
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await run_bot(Settings.from_env(environ), stop, open_store=open_store)
+    # Pauses are a fifth as long; the order of things stays what it is.
+    await run_bot(
+        Settings.from_env(environ),
+        stop,
+        open_store=open_store,
+        sleep=lambda s: asyncio.sleep(s / 5),
+    )
 
 
 def _live(connection: socket.socket) -> None:
