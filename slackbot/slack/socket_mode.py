@@ -7,18 +7,22 @@ refuses is tried again for ever, and a socket that is open but says nothing coun
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from aiohttp import WSMessage
 from slack_bolt.adapter.socket_mode.async_handler import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
 from slack_sdk.socket_mode.aiohttp import SocketModeClient
+from slack_sdk.socket_mode.async_client import AsyncBaseSocketModeClient
+from slack_sdk.socket_mode.request import SocketModeRequest
 from slack_sdk.web.async_client import AsyncWebClient
 
 from slackbot.slack.calls import SlackCalls
 
 log = logging.getLogger(__name__)
+
+ACK_TIME_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +95,35 @@ class SocketConnection:
             log.info("socket.connected")
 
 
+class _Acknowledging:
+    """Knows whether envelopes are being handled, so that none is cut off before its ack."""
+
+    def __init__(self, handler: AsyncSocketModeHandler) -> None:
+        self._handler = handler
+        self._under_way = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+        self._listeners = handler.client.socket_mode_request_listeners
+        self._listeners[:] = [self._handle]
+
+    async def stop(self) -> None:
+        """Takes no envelope any more, and waits for the acks under way; Slack resends the rest."""
+        self._listeners.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ACK_TIME_S):
+                await self._is_idle.wait()
+
+    async def _handle(self, _: AsyncBaseSocketModeClient, request: SocketModeRequest) -> None:
+        self._under_way += 1
+        self._is_idle.clear()
+        try:
+            await self._handler.handle(self._handler.client, request)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._is_idle.set()
+
+
 @asynccontextmanager
 async def open_socket(
     app: AsyncApp,
@@ -111,6 +144,7 @@ async def open_socket(
     ticket = await calls.open_connection(app_token)
     handler = AsyncSocketModeHandler(app, app_token, web_client=client, ping_interval=times.ping_s)
     handler.client.wss_uri = ticket
+    acknowledging = _Acknowledging(handler)
     connection = SocketConnection(handler.client, times=times, clock=clock)
     async with asyncio.TaskGroup() as group:
         tasks = [
@@ -122,6 +156,7 @@ async def open_socket(
         finally:
             for task in tasks:
                 task.cancel()
+            await acknowledging.stop()
             await handler.close_async()  # type: ignore[no-untyped-call] # the SDK's own gap
 
 
