@@ -262,9 +262,11 @@ class Assistant:
             return
         begun = await self._turns.resume_turn(turn.id)
         conversation = await self._turns.load_conversation(turn.conversation)
-        canned = apologies.TOO_MANY_ATTEMPTS if begun.turn.attempts > MAX_ATTEMPTS else None
+        canned = None
         if begun.turn.is_stopped:
             control.interrupt()
+        elif begun.turn.attempts > MAX_ATTEMPTS:
+            canned = apologies.TOO_MANY_ATTEMPTS
         await self._run(_Work(begun=begun, past=conversation.past, canned=canned), control)
 
     async def _deliver_again(self, turn: Turn) -> None:
@@ -327,6 +329,7 @@ class Assistant:
         if kept.state is TurnState.SUPERSEDED:
             raise TurnSupersededError(turn.id)
         if kept.is_stopped:
+            control.resume()
             await reply.stop_growing()
             said = f"{draft.shown}\n\n{apologies.STOPPED}".strip() if reply.is_posted else ""
             return _build_answer(said, Ending.STOPPED, usage)
