@@ -25,8 +25,9 @@ run: .venv/installed  ## the bot, with the settings in .env
 playground: .venv/installed  ## a question to the real bot, with a local Slack and a local Claude: no key, no workspace
 	$(BIN)/shopmate playground --say "Where is my order ORD-1001?"
 
+# Three at once on two cores: half of their time is waiting.
 test: .venv/installed-dev  ## the tests, with coverage
-	$(BIN)/python -m pytest -n 2 -m "not slow and not live" --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 3 -m "not slow and not live" --cov --cov-report=term:skip-covered
 
 test-slow: .venv/installed-dev  ## the longer runs: random kills, long soaks
 	$(BIN)/python -m pytest -n 2 -m slow --timeout 600

@@ -41,6 +41,7 @@ async def _reply(voice: AsyncWebClient, asked: Asked, text: str) -> None:
     await voice.chat_postMessage(channel=asked.channel, thread_ts=asked.thread_ts, text=text)
 
 
+@pytest.mark.slow  # each starts a bot of its own
 @pytest.mark.processes
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(

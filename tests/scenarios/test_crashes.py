@@ -22,7 +22,12 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
 DM = Place(is_dm=True)
 THREAD = Place(is_dm=False)
 FIRST_MESSAGES = [DM, THREAD]
-PLACES = [DM, THREAD, Place(is_dm=True, part="1"), Place(is_dm=False, part="1")]
+PLACES = [
+    DM,
+    THREAD,
+    Place(is_dm=False, part="1"),
+    pytest.param(Place(is_dm=True, part="1"), marks=pytest.mark.slow),
+]
 EXTREMES = [DM, Place(is_dm=False, part="1")]
 
 ORDER_1001 = (
