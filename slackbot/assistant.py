@@ -233,7 +233,7 @@ class Assistant:
         told = build_told(waiting, _names(people), conversation.place)
         authors = [people[message.author] for message in waiting]
         preamble = build_preamble(self._now(), conversation.place)
-        content = [{"type": "text", "text": one.prefix + one.text} for one in told]
+        content = [one.block for one in told]
         new = NewTurn(
             conversation=conversation.key,
             preamble=preamble,

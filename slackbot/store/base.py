@@ -61,6 +61,11 @@ class ToldMessage:
     prefix: str
     text: str
 
+    @property
+    def block(self) -> ContentBlock:
+        """The message as a content block."""
+        return {"type": "text", "text": self.prefix + self.text}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTurn:
@@ -78,8 +83,8 @@ class NewTurn:
     @property
     def content(self) -> list[ContentBlock]:
         """The content blocks Claude is given: the preamble, then one for each message."""
-        texts = [self.preamble, *(told.prefix + told.text for told in self.told)]
-        return [{"type": "text", "text": text} for text in texts]
+        preamble = {"type": "text", "text": self.preamble}
+        return [preamble, *(told.block for told in self.told)]
 
 
 @dataclass(frozen=True, slots=True)
